@@ -1,0 +1,17 @@
+//! Exact sets of flows.
+//!
+//! In: addresses, prefixes, protocols and ports as types. Out: sets of them with union, intersection,
+//! difference, emptiness and a witness. Never: names, files, clocks, or an approximation: every
+//! answer is exact, for both families.
+
+mod address;
+mod flow;
+mod flow_set;
+mod interval;
+mod protocol;
+
+pub use address::{AddressSet, Family, is_documentation, not_global};
+pub use flow::{Flow, Header, PortProtocol, State, Upper};
+pub use flow_set::{Cube, FlowSet, Space, UpperCube, UpperSet};
+pub use interval::{Interval, IntervalSet, Point};
+pub use protocol::Protocol;
