@@ -1,1 +1,15 @@
-//! (in the making)
+//! The policy: what the operator wants, resolved, and what it means.
+//!
+//! In: values that a reader (`policy/file`) has resolved. Out: rules as exact sets of flows, and the
+//! verdict with its reason for any flow. Never: text formats, clocks, name lookups, or nftables.
+
+mod id;
+mod meaning;
+mod model;
+
+pub use id::{RuleId, rule_id};
+pub use meaning::{Judgement, Reason, Verdict, expectation_failures, is_broadcast, reach, receivable};
+pub use model::{
+    Action, End, Expectation, Floor, Group, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule,
+    ServiceUse, Stage, TlsVersion,
+};
