@@ -120,14 +120,14 @@ fn main() {
             ("login", "-") => "Login".to_owned(),
             ("share", "-") => "Share".to_owned(),
             ("anywhere", "-") => "Anywhere".to_owned(),
-            ("usual", text) => format!("Usual(Protocol({}))", protocol(text).expect("a protocol")),
             ("obsolete", text) => format!("Obsolete(Protocol({}))", protocol(text).expect("a protocol")),
-            ("needs" | "often-needs" | "internet-needs" | "attack-tool" | "cluster", text) => {
+            ("needs" | "often-needs" | "internet-needs" | "attack-tool" | "cluster" | "also", text) => {
                 let ports = places(text).unwrap_or_else(|| panic!("{place}: `{text}`"));
                 let ports =
                     ports.iter().map(|(protocol, first, last, _)| format!("(Protocol({protocol}), {first}, {last})"));
                 let kind = match fact {
                     "needs" => "Needs",
+                    "also" => "Also",
                     "often-needs" => "OftenNeeds",
                     "internet-needs" => "InternetNeeds",
                     "cluster" => "Cluster",

@@ -11,6 +11,8 @@ const PROTOCOLS: [&str; 4] = ["tcp", "udp", "sctp", "dccp"];
 
 /// First port, last port, place among the names of that port.
 type Key = (u16, u16, usize);
+/// A name, and which of [`PROTOCOLS`] it is registered for.
+type Row = (String, [bool; 4]);
 
 fn compact(registry: impl Read) -> Result<String, Box<dyn Error>> {
     let mut reader = csv::Reader::from_reader(registry);
@@ -18,7 +20,7 @@ fn compact(registry: impl Read) -> Result<String, Box<dyn Error>> {
     let column =
         |wanted: &str| headers.iter().position(|header| header == wanted).ok_or(format!("no column `{wanted}`"));
     let columns = (column("Service Name")?, column("Port Number")?, column("Transport Protocol")?);
-    let mut names: BTreeMap<(u16, u16), Vec<(String, [bool; 4])>> = BTreeMap::new();
+    let mut names: BTreeMap<(u16, u16), Vec<Row>> = BTreeMap::new();
     for record in reader.records() {
         let record = record?;
         let (name, ports, protocol) = (&record[columns.0], &record[columns.1], &record[columns.2]);
@@ -36,7 +38,7 @@ fn compact(registry: impl Read) -> Result<String, Box<dyn Error>> {
         });
         here[place].1[protocol] = true;
     }
-    let mut rows: BTreeMap<Key, (String, [bool; 4])> = BTreeMap::new();
+    let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
     for ((first, last), here) in names {
         rows.extend(here.into_iter().enumerate().map(|(place, row)| ((first, last, place), row)));
     }

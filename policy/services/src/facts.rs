@@ -33,8 +33,8 @@ pub enum FactKind {
     Share,
     /// Spoken on any port, so that the name beside another number says nothing.
     Anywhere,
-    /// The protocol that nearly everyone uses, where the registry lists more.
-    Usual(Protocol),
+    /// Ports that the same name is rightly written beside.
+    Also(&'static [PortRange]),
     /// A protocol of the registry that today's servers no longer use.
     Obsolete(Protocol),
     /// The name is known for attacks; its default ports.
