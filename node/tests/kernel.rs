@@ -1,0 +1,9 @@
+//! The kernel module against the real kernel, each test in a network namespace of its own.
+//! They need root (CAP_NET_ADMIN) and nft; without them they fail.
+
+#[path = "kernel/namespace.rs"]
+mod namespace;
+#[path = "kernel/program.rs"]
+mod program;
+#[path = "kernel/reads.rs"]
+mod reads;
