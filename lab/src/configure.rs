@@ -40,6 +40,9 @@ echo "$pid"
 exec cat >/dev/null
 "#;
 
+/// Above what namespaces number by themselves.
+const FIRST_INDEX: u32 = 1000;
+
 /// Locally administered (IEEE 802, second bit of the first octet), unique in the lab.
 pub(crate) fn mac(host: usize, interface: usize) -> Mac {
     let [h0, h1] = u16::try_from(host).unwrap_or(u16::MAX).to_be_bytes();
@@ -53,25 +56,37 @@ pub(crate) fn cables(topology: &Topology) -> String {
     for name in topology.names() {
         line(&mut text, format_args!("netns add {name}"));
     }
-    let end = |(h, i): (usize, usize)| {
+    // Indices that are unique in the lab: the kernel's link watch looks at once at a veth whose peer's
+    // index is not its own, and within a second at the others (`linkwatch_urgent_event`).
+    let mut indices = FIRST_INDEX..;
+    let mut index = || indices.next().expect("no lab has 2^31 interfaces");
+    let end = |(h, i): (usize, usize), index: u32| {
         let host = &topology.hosts[h];
-        format!("name {} netns {} address {}", host.interfaces[i].name, host.name, mac(h, i))
+        format!("name {} index {index} netns {} address {}", host.interfaces[i].name, host.name, mac(h, i))
     };
     for (n, ends) in topology.networks().values().enumerate() {
         if let [left, right] = ends[..] {
-            line(&mut text, format_args!("link add {} type veth peer {}", end(left), end(right)));
+            line(&mut text, format_args!("link add {} type veth peer {}", end(left, index()), end(right, index())));
             continue;
         }
         line(&mut text, format_args!("link add name net{n} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"));
         line(&mut text, format_args!("link set dev net{n} up"));
         for (port, &(h, i)) in ends.iter().enumerate() {
-            line(&mut text, format_args!("link add name net{n}-{port} type veth peer {}", end((h, i))));
+            let ours = index();
+            line(&mut text, format_args!("link add name net{n}-{port} index {ours} type veth peer {}", end((h, i), index())));
             line(&mut text, format_args!("link set dev net{n}-{port} master net{n} up"));
         }
     }
     for (c, Container { name, host, .. }) in topology.containers.iter().enumerate() {
         let address = mac(topology.hosts.len() + c, 0);
-        line(&mut text, format_args!("link add name veth{c} netns {host} type veth peer name eth0 netns {name} address {address}"));
+        let (ours, theirs) = (index(), index());
+        line(
+            &mut text,
+            format_args!(
+                "link add name veth{c} index {ours} netns {host} type veth \
+                 peer name eth0 index {theirs} netns {name} address {address}"
+            ),
+        );
     }
     text
 }

@@ -14,9 +14,9 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
 use nix::unistd::sethostname;
+
+use crate::relay;
 
 /// One thing to do after the fork. All memory is allocated before it, because a child of a process
 /// with threads may not allocate.
@@ -48,8 +48,7 @@ impl Step {
 }
 
 /// A command that performs `steps` and then runs its program. One of them must join a pid
-/// namespace: the program is a fork of the command's own process, which passes on signals, mirrors
-/// the end, and takes the program with it when it is killed.
+/// namespace; see [`relay`] for how the program gets there.
 ///
 /// Fails as `Command` does, with the program's own error when it cannot be started.
 pub(crate) fn command(program: &str, steps: Vec<Step>) -> Command {
@@ -59,7 +58,7 @@ pub(crate) fn command(program: &str, steps: Vec<Step>) -> Command {
         let directory = WorkingDirectory::remember()?;
         steps.iter().try_for_each(Step::perform)?;
         directory.restore()?;
-        fork_into_pid_namespace()?;
+        relay::fork_into_pid_namespace()?;
         Ok(())
     };
     #[expect(unsafe_code, reason = "entering namespaces has to happen between fork and exec; the closure only makes system calls")]
@@ -93,63 +92,5 @@ impl WorkingDirectory {
         #[expect(unsafe_code, reason = "nix's chdir copies the path, which is already a C string here")]
         // SAFETY: `getcwd` succeeded, so the buffer holds a string with its NUL.
         Errno::result(unsafe { libc::chdir(self.0.as_ptr()) }).map(drop)
-    }
-}
-
-/// Returns only in the new process, which is in the pid namespace that was joined and dies with
-/// its parent. The parent becomes its mirror and never returns.
-fn fork_into_pid_namespace() -> nix::Result<()> {
-    #[expect(unsafe_code, reason = "a joined pid namespace holds for children only, so the program has to be one")]
-    // SAFETY: this process has one thread, and both sides only make system calls before exec.
-    match Errno::result(unsafe { libc::fork() })? {
-        0 => {
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // A parent outside of the pid namespace reads as 0. It is the namespace's first
-            // process if the parent died before the line above.
-            if nix::unistd::getppid().as_raw() == 0 { Ok(()) } else { Err(Errno::ESRCH) }
-        }
-        child => mirror(child),
-    }
-}
-
-/// Waits for `child`, passing on the signals that other processes send, and ends as it ends.
-#[expect(unsafe_code, reason = "signals and the end are mirrored with bare system calls, between fork and exec")]
-fn mirror(child: libc::pid_t) -> ! {
-    // SAFETY: system calls on values of this frame only; nothing here needs what std set up.
-    unsafe {
-        // Who reads the program's output, or waits for its exec, must not wait for this process.
-        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
-        loop {
-            let mut status = 0;
-            if libc::waitpid(child, &raw mut status, libc::WNOHANG) == child {
-                end_like(status);
-            }
-            let mut details: libc::siginfo_t = std::mem::zeroed();
-            let signal = libc::sigwaitinfo(&raw const all, &raw mut details);
-            // A terminal's signals reach the program by themselves.
-            if signal > 0 && signal != libc::SIGCHLD && details.si_code != libc::SI_KERNEL {
-                libc::kill(child, signal);
-            }
-        }
-    }
-}
-
-#[expect(unsafe_code, reason = "ends the process with bare system calls, between fork and exec")]
-fn end_like(status: libc::c_int) -> ! {
-    // SAFETY: system calls on values of this frame only.
-    unsafe {
-        if libc::WIFSIGNALED(status) {
-            let signal = libc::WTERMSIG(status);
-            libc::prctl(libc::PR_SET_DUMPABLE, 0);
-            libc::signal(signal, libc::SIG_DFL);
-            let mut none = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            libc::kill(libc::getpid(), signal);
-        }
-        libc::_exit(libc::WEXITSTATUS(status))
     }
 }

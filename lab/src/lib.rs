@@ -16,6 +16,7 @@ pub mod frame;
 mod host;
 mod lab;
 mod log;
+mod relay;
 mod topology;
 mod wire;
 

@@ -128,7 +128,7 @@ fn a_child_that_is_killed_or_signalled_is_the_program() {
     let mut child = child.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
-    drop(child.stdin.take());
+    let _held_open = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(9));
 
     // Killed, it lets go of what it held: the pipe ends.
