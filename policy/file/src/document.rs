@@ -1,0 +1,591 @@
+//! What the files say, before any name in them is looked up.
+
+use ringwall_diagnostic::{Diagnostic, Span};
+use ringwall_policy::{Action, Floor, Name, OnDrift, OnTighten, RuleId, Stage, TlsVersion};
+
+use crate::address::{self, Item};
+use crate::form::{self, Fields, Report, Word, doubled};
+use crate::keys::{self, Table};
+use crate::near;
+use crate::service;
+use crate::time;
+use crate::yaml::{Node, Value};
+
+/// A key that may stand once in all files together.
+pub type Single<T> = Option<(Span, T)>;
+
+#[derive(Default)]
+pub struct Document {
+    pub internal: Single<Vec<(Word, Item)>>,
+    pub min_tls: Single<Option<TlsVersion>>,
+    pub management: Single<Option<ManagementDef>>,
+    pub protected: Single<Vec<(Word, Item)>>,
+    pub floor: Single<Floor>,
+    pub on_tighten: Single<OnTighten>,
+    pub on_drift: Single<OnDrift>,
+    pub stage: Single<Stage>,
+    pub nodes: Vec<NodeDef>,
+    pub floating: Vec<FloatingDef>,
+    pub groups: Vec<GroupDef>,
+    pub services: Vec<(Word, Vec<Word>)>,
+    pub options: Vec<(Word, bool)>,
+    pub rules: Vec<RuleDef>,
+    pub expectations: Vec<RuleDef>,
+}
+
+pub struct ManagementDef {
+    pub span: Span,
+    pub from: Vec<Word>,
+    pub services: Vec<Word>,
+}
+
+pub struct NodeDef {
+    pub name: Name,
+    pub span: Span,
+    pub addresses: Vec<(Word, Item)>,
+    pub labels: Vec<(Name, String)>,
+    pub site: Option<Name>,
+    pub routes: Vec<(Word, Item)>,
+    pub interfaces: Vec<(Name, String)>,
+    pub unmanaged: Vec<String>,
+    pub stage: Option<Stage>,
+}
+
+pub struct FloatingDef {
+    pub name: Name,
+    pub span: Span,
+    pub addresses: Vec<(Word, Item)>,
+    pub on: Vec<Word>,
+}
+
+pub struct GroupDef {
+    pub name: Name,
+    pub span: Span,
+    pub addresses: Vec<(Word, Item)>,
+    pub names: Vec<Word>,
+    pub nodes: Vec<Word>,
+    pub labels: Vec<(Name, Word)>,
+    pub groups: Vec<Word>,
+    pub except: Vec<(Word, Item)>,
+    pub may_be_empty: bool,
+    pub includes_rules_of: Vec<Word>,
+    pub stage: Option<(Span, Stage)>,
+    /// Some part of it was left out because of a mistake: it may look emptier than it is.
+    pub broken: bool,
+}
+
+/// `A -> B` or `A <-> B`.
+pub struct Line {
+    pub span: Span,
+    pub sources: Vec<Word>,
+    pub destinations: Vec<Word>,
+    pub both_ways: bool,
+}
+
+pub struct Condition {
+    pub option: Word,
+    pub negated: bool,
+}
+
+/// A rule, or an expectation, which has fewer keys.
+pub struct RuleDef {
+    /// From `allow` or `deny` to the end of the line.
+    pub span: Span,
+    pub section: Option<String>,
+    pub conditions: Vec<Condition>,
+    pub action: Action,
+    pub line: Line,
+    /// The key's place, for what is wrong with all of them.
+    pub services: Option<(Span, Vec<Word>)>,
+    pub source_ports: Option<(Span, ringwall_packet::IntervalSet<u16>)>,
+    pub via: Option<Word>,
+    pub session_timeout: Option<(Span, u32)>,
+    pub expires: Option<(Span, u64)>,
+    pub stage: Stage,
+    pub log: bool,
+    pub reject: bool,
+    pub note: Option<String>,
+    pub owner: Option<String>,
+    pub id: Option<(Span, RuleId)>,
+}
+
+fn single<T>(slot: &mut Single<T>, what: &str, span: Span, value: Option<T>, report: &mut Report) {
+    match (&slot, value) {
+        (Some((first, _)), _) => report.push(doubled(&format!("the key `{what}`"), *first, span)),
+        (None, Some(value)) => *slot = Some((span, value)),
+        (None, None) => {}
+    }
+}
+
+impl Document {
+    /// Adds what one file says.
+    pub fn read(&mut self, root: &Node, report: &mut Report) {
+        if matches!(root.value, Value::Null) {
+            return;
+        }
+        let Some(fields) = Fields::open(root, &keys::DOCUMENT, report) else { return };
+        if let Some((key, node)) = fields.entry("internal") {
+            let items = addresses(node, report);
+            single(&mut self.internal, "internal", key.span, Some(items), report);
+        }
+        if let Some((key, node)) = fields.entry("min_tls") {
+            let versions = [("1.2", Some(TlsVersion::V1_2)), ("1.3", Some(TlsVersion::V1_3))];
+            let version = form::one_of(node, &versions, report);
+            single(&mut self.min_tls, "min_tls", key.span, version, report);
+        }
+        if let Some((key, node)) = fields.entry("management") {
+            let management = management(node, key.span, report);
+            single(&mut self.management, "management", key.span, Some(management), report);
+        }
+        if let Some((key, node)) = fields.entry("protected") {
+            let items = addresses(node, report);
+            single(&mut self.protected, "protected", key.span, Some(items), report);
+        }
+        if let Some((key, node)) = fields.entry("floor") {
+            let floor = floor(node, report);
+            single(&mut self.floor, "floor", key.span, Some(floor), report);
+        }
+        if let Some((key, node)) = fields.entry("on_tighten") {
+            let value = form::one_of(node, &[("cut", OnTighten::Cut), ("drain", OnTighten::Drain)], report);
+            single(&mut self.on_tighten, "on_tighten", key.span, value, report);
+        }
+        if let Some((key, node)) = fields.entry("on_drift") {
+            let value = form::one_of(node, &[("heal", OnDrift::Heal), ("report", OnDrift::Report)], report);
+            single(&mut self.on_drift, "on_drift", key.span, value, report);
+        }
+        if let Some((key, _)) = fields.entry("stage") {
+            let stage = fields.stage(report);
+            single(&mut self.stage, "stage", key.span, stage, report);
+        }
+        for (name, span, node) in named(&fields, "nodes", report) {
+            self.nodes.extend(self::node(name, span, node, report));
+        }
+        for (name, span, node) in named(&fields, "floating", report) {
+            self.floating.extend(floating(name, span, node, report));
+        }
+        for (name, span, node) in named(&fields, "groups", report) {
+            self.groups.extend(group(name, span, node, report));
+        }
+        for (name, span, node) in named(&fields, "services", report) {
+            let word = Word { text: name.as_str().to_owned(), span };
+            self.services.push((word, services(node, report)));
+        }
+        for (name, span, node) in named(&fields, "options", report) {
+            let word = Word { text: name.as_str().to_owned(), span };
+            if let Some(first) = self.options.iter().find(|(first, _)| first.text == word.text) {
+                report.push(doubled(&format!("the option `{}`", word.text), first.0.span, span));
+            }
+            let value = form::flag(node, report);
+            self.options.push((word, value.unwrap_or(false)));
+        }
+        for node in list(&fields, "rules", report) {
+            self.rules.extend(rule(node, None, &keys::RULE, report));
+        }
+        for node in list(&fields, "sections", report) {
+            self.section(node, report);
+        }
+        for node in list(&fields, "expect", report) {
+            self.expectations.extend(rule(node, None, &keys::EXPECTATION, report));
+        }
+    }
+
+    fn section(&mut self, node: &Node, report: &mut Report) {
+        let Some(fields) = Fields::open(node, &keys::SECTION, report) else { return };
+        let name = fields.text("name", report).map(|word| word.text);
+        fields.text("description", report);
+        let words = fields.words("when", report);
+        for node in list(&fields, "rules", report) {
+            if let Some(mut rule) = rule(node, name.clone(), &keys::RULE, report) {
+                rule.conditions.extend(conditions(&words));
+                self.rules.push(rule);
+            }
+        }
+    }
+}
+
+fn named<'a>(fields: &Fields<'a>, key: &str, report: &mut Report) -> Vec<(Name, Span, &'a Node)> {
+    fields.get(key).map(|node| form::named(node, report)).unwrap_or_default()
+}
+
+fn list<'a>(fields: &Fields<'a>, key: &str, report: &mut Report) -> &'a [Node] {
+    fields.get(key).map(|node| form::items(node, report)).unwrap_or_default()
+}
+
+/// Reads a list of address items; names in it are for the caller to look up.
+fn addresses(node: &Node, report: &mut Report) -> Vec<(Word, Item)> {
+    let words = form::words(node, report);
+    let items = words.into_iter().map(|word| {
+        let item = address::item(&word).unwrap_or_else(|diagnostic| {
+            report.push(*diagnostic);
+            Item::Bad
+        });
+        (word, item)
+    });
+    items.collect()
+}
+
+fn services(node: &Node, report: &mut Report) -> Vec<Word> {
+    // `tcp/80,443` is one service with a comma in it.
+    match &node.value {
+        Value::Scalar(scalar) if scalar.text.contains('/') && !scalar.text.contains(", ") => {
+            form::text(node, report).into_iter().collect()
+        }
+        _ => form::words(node, report),
+    }
+}
+
+fn texts(fields: &Fields<'_>, key: &str, report: &mut Report) -> Vec<(Name, Word)> {
+    let mut found: Vec<(Name, Word)> = Vec::new();
+    let mut places: Vec<Span> = Vec::new();
+    for (name, span, node) in named(fields, key, report) {
+        if let Some(first) = found.iter().position(|(first, _)| *first == name) {
+            report.push(doubled(&format!("`{name}`"), places[first], span));
+        } else if let Some(word) = form::text(node, report) {
+            found.push((name, word));
+            places.push(span);
+        }
+    }
+    found
+}
+
+fn management(node: &Node, span: Span, report: &mut Report) -> Option<ManagementDef> {
+    let fields = Fields::open(node, &keys::MANAGEMENT, report)?;
+    fields.text("description", report);
+    let from = fields.get("from").map(|node| ends(node, report)).unwrap_or_default();
+    let services = fields.get("services").map(|node| self::services(node, report)).unwrap_or_default();
+    if services.is_empty() || from.is_empty() {
+        if fields.get("services").is_some() && fields.get("from").is_some() {
+            report.push(Diagnostic::error("RW0106", "`management` names nobody or nothing").at(span, ""));
+        }
+        return None;
+    }
+    Some(ManagementDef { span, from, services })
+}
+
+fn floor(node: &Node, report: &mut Report) -> Floor {
+    let mut floor = Floor::default();
+    let Some(fields) = Fields::open(node, &keys::FLOOR_TABLE, report) else { return floor };
+    fields.text("description", report);
+    for word in fields.words("without", report) {
+        match word.text.as_str() {
+            "dhcp" => floor.without_dhcp = true,
+            "neighbour-discovery" => floor.without_neighbour_discovery = true,
+            "multicast-listener" => floor.without_multicast_listener = true,
+            "management" => floor.without_management = true,
+            other => {
+                let message = format!("the floor has no item `{other}` that can be taken out");
+                let diagnostic = Diagnostic::error("RW0109", message).at(word.span, "");
+                report.push(near::suggest(diagnostic, word.span, other, keys::FLOOR.iter().copied()));
+            }
+        }
+    }
+    floor
+}
+
+fn node(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<NodeDef> {
+    let fields = Fields::open(node, &keys::NODE, report)?;
+    fields.text("description", report);
+    fields.text("location", report);
+    let addresses = |key, report: &mut Report| fields.get(key).map(|node| addresses(node, report)).unwrap_or_default();
+    let kernel_name = |word: &Word, report: &mut Report| {
+        // IFNAMSIZ is 16 with its zero byte; dev_valid_name() in net/core/dev.c.
+        let valid = !word.text.is_empty()
+            && word.text.len() <= 15
+            && word.text != "."
+            && word.text != ".."
+            && word.text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\\' | '*'));
+        if !valid {
+            let message = format!("`{}` can't be the name of a network interface", word.text);
+            report.push(Diagnostic::error("RW0107", message).at(word.span, ""));
+        }
+        valid
+    };
+    let site = fields.text("site", report).and_then(|word| form::name(&word, report));
+    let mut interfaces = Vec::new();
+    for (name, word) in texts(&fields, "interfaces", report) {
+        if kernel_name(&word, report) {
+            interfaces.push((name, word.text));
+        }
+    }
+    let mut unmanaged = fields.words("unmanaged", report);
+    unmanaged.retain(|word| kernel_name(word, report));
+    let own = addresses("addresses", report);
+    if own.is_empty() && fields.get("addresses").is_some() {
+        report.push(Diagnostic::error("RW0106", format!("the node `{name}` has no address")).at(span, ""));
+    }
+    Some(NodeDef {
+        addresses: own,
+        labels: texts(&fields, "labels", report).into_iter().map(|(name, word)| (name, word.text)).collect(),
+        site,
+        routes: addresses("routes", report),
+        interfaces,
+        unmanaged: unmanaged.into_iter().map(|word| word.text).collect(),
+        stage: fields.stage(report),
+        name,
+        span,
+    })
+}
+
+fn floating(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<FloatingDef> {
+    let fields = Fields::open(node, &keys::FLOATING, report)?;
+    fields.text("description", report);
+    let addresses = fields.get("addresses").map(|node| addresses(node, report)).unwrap_or_default();
+    Some(FloatingDef { name, span, addresses, on: fields.words("on", report) })
+}
+
+fn group(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<GroupDef> {
+    let before = report.len();
+    let fields = Fields::open(node, &keys::GROUP, report)?;
+    fields.text("description", report);
+    let addresses = |key, report: &mut Report| fields.get(key).map(|node| addresses(node, report)).unwrap_or_default();
+    let stage = fields.entry("stage").and_then(|(key, _)| fields.stage(report).map(|stage| (key.span, stage)));
+    let mut names = fields.words("names", report);
+    names.retain(|word| dns_name(word, report));
+    let mut group = GroupDef {
+        span,
+        addresses: addresses("addresses", report),
+        names,
+        nodes: fields.words("nodes", report),
+        labels: texts(&fields, "labels", report),
+        groups: fields.words("groups", report),
+        except: addresses("except", report),
+        may_be_empty: fields.flag("may_be_empty", report),
+        includes_rules_of: fields.words("includes_rules_of", report),
+        stage,
+        broken: false,
+        name,
+    };
+    group.addresses.retain(|(word, item)| {
+        let Item::Name(name) = item else { return true };
+        let message = format!("`{}` is not an address", name.text);
+        let help = "groups go under `groups:`, nodes under `nodes:`, DNS names under `names:`";
+        report.push(Diagnostic::error("RW0205", message).at(word.span, "").help(help));
+        false
+    });
+    group.broken = report.len() > before;
+    Some(group)
+}
+
+/// RFC 1035 §2.3.1 and RFC 1123 §2.1, with `_` for what people have in their zones.
+fn dns_name(word: &Word, report: &mut Report) -> bool {
+    let name = word.text.strip_suffix('.').unwrap_or(&word.text);
+    if name.contains('*') {
+        let message = format!("`{}` stands for names that nobody can list", word.text);
+        let help = "write each name, or the prefixes that the provider publishes";
+        report.push(Diagnostic::error("RW0214", message).at(word.span, "a wildcard").help(help));
+        return false;
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let valid = name.len() <= 253 && name.split('.').all(label) && !address::looks_like_address(name);
+    if !valid {
+        let diagnostic = Diagnostic::error("RW0214", format!("`{}` is not a DNS name", word.text)).at(word.span, "");
+        report.push(match address::item(word) {
+            Ok(Item::Addresses(_)) => diagnostic.help("addresses go under `addresses:`"),
+            _ => diagnostic,
+        });
+    }
+    valid
+}
+
+fn conditions(words: &[Word]) -> impl Iterator<Item = Condition> {
+    words.iter().map(|word| match word.text.strip_prefix('!') {
+        None => Condition { option: word.clone(), negated: false },
+        Some(option) => {
+            let span = word.part(1, word.text.len());
+            Condition { option: Word { text: option.trim().to_owned(), span }, negated: true }
+        }
+    })
+}
+
+/// The ends of `management`: a list, or names with commas between them as in a rule.
+fn ends(node: &Node, report: &mut Report) -> Vec<Word> {
+    match &node.value {
+        Value::Scalar(_) => form::text(node, report).map(|word| split_end(&word, 0, word.text.len(), report)),
+        _ => Some(form::words(node, report)),
+    }
+    .unwrap_or_default()
+}
+
+fn rule(node: &Node, section: Option<String>, table: &'static Table, report: &mut Report) -> Option<RuleDef> {
+    let fields = Fields::open(node, table, report)?;
+    let is_rule = std::ptr::eq(table, &keys::RULE);
+    let (action, (key, value)) = match (fields.entry("allow"), fields.entry("deny")) {
+        (Some(entry), None) => (Action::Allow, entry),
+        (None, Some(entry)) => (Action::Deny, entry),
+        _ => return None,
+    };
+    let line = line(value, report);
+    let nothing = fields.get("services").is_none_or(|node| match &node.value {
+        Value::List(items) => items.is_empty(),
+        Value::Null => true,
+        _ => false,
+    });
+    if is_rule && nothing && (action == Action::Allow || fields.get("services").is_some()) {
+        let diagnostic = Diagnostic::error("RW0113", format!("{} without services", an(action))).at(value.span, "");
+        let help = "name what it is about under `services:`; `services: [any]` is everything, and says so";
+        report.push(diagnostic.help(help));
+    }
+    let span = Span { end: value.span.end.max(key.span.end), ..key.span };
+    let mut rule = RuleDef {
+        span,
+        section,
+        conditions: conditions(&fields.words("when", report)).collect(),
+        action,
+        services: fields.entry("services").map(|(key, node)| (key.span, services(node, report))),
+        note: fields.text("note", report).map(|word| word.text),
+        line: line?,
+        source_ports: None,
+        via: None,
+        session_timeout: None,
+        expires: None,
+        stage: Stage::Enforce,
+        log: false,
+        reject: false,
+        owner: None,
+        id: None,
+    };
+    if is_rule {
+        rest_of_rule(&mut rule, &fields, report);
+    }
+    Some(rule)
+}
+
+fn rest_of_rule(rule: &mut RuleDef, fields: &Fields<'_>, report: &mut Report) {
+    if let Some((key, node)) = fields.entry("source_ports") {
+        let words = match &node.value {
+            Value::Scalar(_) => form::text(node, report).into_iter().collect(),
+            _ => form::words(node, report),
+        };
+        let mut intervals = Vec::new();
+        for word in &words {
+            match service::ports(&word.text, word, 0) {
+                Ok(ports) => intervals.extend_from_slice(ports.intervals()),
+                Err(diagnostic) => report.push(*diagnostic),
+            }
+        }
+        rule.source_ports = Some((key.span, intervals.into_iter().collect()));
+    }
+    rule.via = fields.text("via", report);
+    if let Some((key, node)) = fields.entry("session_timeout") {
+        let seconds = form::text(node, report).map(|word| time::duration(&word));
+        match seconds {
+            Some(Ok(seconds)) => rule.session_timeout = Some((node.span, seconds)),
+            Some(Err(diagnostic)) => report.push(*diagnostic),
+            None => {}
+        }
+        not_with(rule, Action::Deny, "session_timeout", key, report);
+    }
+    if let Some((_, node)) = fields.entry("expires") {
+        match form::text(node, report).map(|word| time::end_of_day(&word)) {
+            Some(Ok(second)) => rule.expires = Some((node.span, second)),
+            Some(Err(diagnostic)) => report.push(*diagnostic),
+            None => {}
+        }
+    }
+    rule.stage = fields.stage(report).unwrap_or_default();
+    rule.log = fields.flag("log", report);
+    rule.reject = fields.flag("reject", report);
+    if let Some((key, _)) = fields.entry("reject").filter(|_| rule.reject) {
+        not_with(rule, Action::Allow, "reject", key, report);
+    }
+    rule.owner = fields.text("owner", report).map(|word| word.text);
+    if let Some((_, node)) = fields.entry("id")
+        && let Some(word) = form::text(node, report)
+    {
+        match RuleId::new(&word.text) {
+            Some(id) => rule.id = Some((word.span, id)),
+            None => {
+                let message = format!("`{}` can't be a rule's id", word.text);
+                let help = "an id has up to 32 letters, digits, `.`, `_` and `-`, and begins with a letter or digit";
+                report.push(Diagnostic::error("RW0107", message).at(word.span, "").help(help));
+            }
+        }
+    }
+}
+
+fn an(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "an allow",
+        Action::Deny => "a deny",
+    }
+}
+
+fn not_with(rule: &RuleDef, action: Action, what: &str, key: &Node, report: &mut Report) {
+    if rule.action == action {
+        let message = format!("`{what}` means nothing on {}", an(action));
+        report.push(Diagnostic::error("RW0112", message).at(key.span, "").related(rule.line.span, ""));
+    }
+}
+
+/// Reads `A -> B` and `A <-> B`.
+fn line(node: &Node, report: &mut Report) -> Option<Line> {
+    let word = match &node.value {
+        Value::Scalar(_) => form::text(node, report)?,
+        other => {
+            let message = format!("`A -> B` is wanted here, not {other}");
+            report.push(Diagnostic::error("RW0108", message).at(node.span, ""));
+            return None;
+        }
+    };
+    let text = word.text.as_str();
+    let bad = |message: String| Diagnostic::error("RW0108", message).at(word.span, "");
+    let arrows = ["<->", "->"];
+    let Some((at, arrow)) = arrows.iter().find_map(|arrow| text.find(arrow).map(|at| (at, *arrow))) else {
+        let other = ["<=>", "=>", "<-", "<--", "-->", "↔", "→", "←", " to "].iter().find(|arrow| text.contains(**arrow));
+        let diagnostic = bad(format!("`{text}` has no arrow `->` or `<->`"));
+        report.push(match other {
+            Some(&arrow @ ("<-" | "<--" | "←")) => {
+                let (left, right) = text.split_once(arrow).unwrap_or((text, ""));
+                diagnostic.fix(word.span, format!("{} -> {}", right.trim(), left.trim()))
+            }
+            Some(&arrow) => {
+                let instead = if matches!(arrow, "<=>" | "↔") { "<->" } else { "->" };
+                let (left, right) = text.split_once(arrow).unwrap_or((text, ""));
+                diagnostic.fix(word.span, format!("{} {instead} {}", left.trim(), right.trim()))
+            }
+            None => diagnostic.help("write source, arrow and destination, such as `users -> web`"),
+        });
+        return None;
+    };
+    let after = at + arrow.len();
+    if text[after..].contains("->") {
+        report.push(bad(format!("`{text}` has more than one arrow")).help("write a rule for each"));
+        return None;
+    }
+    let sources = split_end(&word, 0, at, report);
+    let destinations = split_end(&word, after, text.len(), report);
+    if sources.is_empty() || destinations.is_empty() {
+        let side = if sources.is_empty() { "before" } else { "after" };
+        report.push(bad(format!("`{text}` has nothing {side} its arrow")));
+        return None;
+    }
+    Some(Line { span: word.span, sources, destinations, both_ways: arrow == "<->" })
+}
+
+/// The names with commas between them in a part of a line.
+fn split_end(word: &Word, from: usize, to: usize, report: &mut Report) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let mut at = from;
+    if word.text[from..to].trim().is_empty() {
+        return words;
+    }
+    for part in word.text[from..to].split(',') {
+        let start = at + (part.len() - part.trim_start().len());
+        at += part.len() + 1;
+        let part = part.trim();
+        let span = word.part(start, start + part.len());
+        if part.is_empty() {
+            report.push(Diagnostic::error("RW0108", "there is nothing beside this comma").at(word.span, ""));
+        } else if let Some(first) = words.iter().find(|word| word.text == part) {
+            report.push(doubled(&format!("`{part}`"), first.span, span));
+        } else {
+            words.push(Word { text: part.to_owned(), span });
+        }
+    }
+    words
+}
