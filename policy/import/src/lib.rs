@@ -1,1 +1,67 @@
-//! (in the making)
+//! Vendors' port tables → flows, a CSV of them, and a policy.
+//!
+//! In: the text of an install guide, Markdown or CSV. Out: a [`Guide`], its diagnostics, and from it
+//! [`to_csv`] and [`to_policy`]. Never: a file, a clock, a product's name; a row that is dropped without
+//! a word, or read as more than it says.
+
+mod assemble;
+mod cell;
+mod column;
+mod comma;
+mod document;
+mod guide;
+mod html;
+mod listing;
+mod markdown;
+mod policy;
+mod prose;
+mod table;
+mod words;
+
+pub use guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided};
+pub use listing::to_csv;
+pub use policy::{Stamp, to_policy};
+
+use ringwall_diagnostic::{Diagnostic, SourceId, Sources};
+
+/// Bytes of one document. The longest install guides are a few hundred kilobytes.
+pub const MAX_BYTES: usize = 64 << 20;
+
+/// Rows of one document.
+pub const MAX_ROWS: usize = 1 << 18;
+
+/// The text of a file's bytes. A byte order mark is taken off.
+pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+    if bytes.len() > MAX_BYTES {
+        let message = format!("`{name}` is larger than {} MiB", MAX_BYTES >> 20);
+        return Err(Diagnostic::error("RW1008", message).help("cut the pages with the port tables out of it"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => {
+            Err(Diagnostic::error("RW1001", format!("`{name}` is not text")).help("give Markdown or CSV in UTF-8"))
+        }
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Err(error) => {
+            let place = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..place].iter().filter(|byte| **byte == b'\n').count();
+            let message = format!("`{name}` is not UTF-8: line {line} has a byte that does not belong there");
+            Err(Diagnostic::error("RW1001", message).help("save it as UTF-8, for example with `iconv -t utf-8`"))
+        }
+    }
+}
+
+/// Reads one document of `sources`. The end of its name tells CSV from Markdown.
+pub fn read(sources: &Sources, source: SourceId) -> (Guide, Vec<Diagnostic>) {
+    let (name, text) = (sources.name(source).to_ascii_lowercase(), sources.text(source));
+    if text.len() > MAX_BYTES {
+        let message = format!("`{}` is larger than {} MiB", sources.name(source), MAX_BYTES >> 20);
+        let diagnostic = Diagnostic::error("RW1008", message).help("cut the pages with the port tables out of it");
+        return (assemble::empty(source), vec![diagnostic]);
+    }
+    let (title, blocks) = if name.ends_with(".csv") || name.ends_with(".tsv") {
+        (None, comma::read(text))
+    } else {
+        markdown::read(text)
+    };
+    assemble::guide(text, source, title, blocks)
+}

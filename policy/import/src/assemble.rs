@@ -1,0 +1,350 @@
+//! Blocks → a guide.
+//!
+//! In: the blocks of a document in order. Out: its sections, flows, notes and the diagnostics. Never: a
+//! block that is read out of its place: what a sentence says holds until the next heading or table.
+
+use crate::cell;
+use crate::document::{Block, one_line};
+use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided};
+use crate::prose::{self, Ends};
+use crate::table::{self, Context, Draft, Reading};
+use crate::words;
+use crate::{MAX_ROWS, document};
+use ringwall_diagnostic::{Diagnostic, SourceId, Span};
+use std::ops::Range;
+
+pub(crate) fn empty(source: SourceId) -> Guide {
+    Guide {
+        source,
+        title: String::new(),
+        sections: Vec::new(),
+        flows: Vec::new(),
+        legend: Vec::new(),
+        notes: Vec::new(),
+        timeouts: Vec::new(),
+        undecided: Vec::new(),
+    }
+}
+
+pub(crate) fn guide(text: &str, source: SourceId, title: Option<String>, blocks: Vec<Block>) -> (Guide, Vec<Diagnostic>) {
+    let mut assembly = Assembly { text, guide: empty(source), diagnostics: Vec::new(), said: String::new(), section: None, rows: 0, in_preamble: true };
+    for block in blocks {
+        assembly.block(block);
+    }
+    let Assembly { mut guide, mut diagnostics, .. } = assembly;
+    if let Some(title) = title.filter(|title| !title.is_empty()) {
+        guide.title = title;
+    }
+    if guide.title.is_empty() {
+        guide.title = guide.sections.first().map(|section| section.title.clone()).unwrap_or_default();
+    }
+    let ends: std::collections::HashSet<String> =
+        guide.flows.iter().flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()]).collect();
+    guide.legend.retain(|entry| ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short));
+    if guide.flows.is_empty() && guide.undecided.is_empty() && diagnostics.is_empty() {
+        let diagnostic = Diagnostic::warning("RW1002", "no table of ports is found")
+            .help("a table needs a column whose header says `port`; see `ringwall explain RW1002`");
+        diagnostics.push(diagnostic);
+    }
+    (guide, diagnostics)
+}
+
+struct Assembly<'a> {
+    text: &'a str,
+    guide: Guide,
+    diagnostics: Vec<Diagnostic>,
+    /// The prose since the last heading, table or list.
+    said: String,
+    section: Option<usize>,
+    rows: usize,
+    /// Only lines of metadata so far.
+    in_preamble: bool,
+}
+
+impl Assembly<'_> {
+    fn block(&mut self, block: Block) {
+        if let Block::Heading { text, .. } = &block
+            && self.in_preamble
+            && self.is_metadata(text)
+        {
+            return;
+        }
+        self.in_preamble = false;
+        match block {
+            Block::Heading { level, text, span } => self.heading(level, text, span, false),
+            Block::Tab { title, span } => {
+                let heading = self.section.map(|section| self.heading_of(section));
+                let level = heading.map_or(1, |section| self.guide.sections[section].level + 1);
+                self.section = heading;
+                self.heading(level, title, span, true);
+            }
+            Block::TabEnd => {
+                self.section = self.section.map(|section| self.heading_of(section));
+                self.said.clear();
+            }
+            Block::Paragraph { text, span } => self.paragraph(&text, span),
+            Block::Note { kind, text, span } => {
+                self.timeouts(&text, &span);
+                let span = self.span(span);
+                self.guide.notes.push(Note { kind, text: one_line(&text), span });
+            }
+            Block::Item { text, key, span } => self.item(&text, &key, span),
+            Block::Break => {}
+            Block::Table(table) => self.table(&table),
+        }
+    }
+
+    /// `## Metadata_Start`, `## slug: firewall-rules` before the document begins.
+    fn is_metadata(&mut self, text: &str) -> bool {
+        let lower = text.to_lowercase();
+        if lower.starts_with("metadata") {
+            return true;
+        }
+        let Some((key, value)) = text.split_once(':') else { return false };
+        let is_key = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if is_key && key.eq_ignore_ascii_case("title") {
+            self.guide.title = value.trim().to_owned();
+        }
+        is_key
+    }
+
+    fn heading_of(&self, section: usize) -> usize {
+        let found = &self.guide.sections[section];
+        found.parent.filter(|_| found.is_tab).unwrap_or(section)
+    }
+
+    fn heading(&mut self, level: u8, title: String, span: Range<usize>, is_tab: bool) {
+        let mut parent = self.section;
+        while let Some(index) = parent.filter(|index| self.guide.sections[*index].level >= level) {
+            parent = self.guide.sections[index].parent;
+        }
+        let condition = if is_tab { Some(title.clone()) } else { prose::condition(&title) };
+        let span = self.span(span);
+        self.section = Some(self.guide.sections.len());
+        self.guide.sections.push(Section { title, level, is_tab, parent, condition, span });
+        self.said.clear();
+    }
+
+    fn paragraph(&mut self, text: &str, span: Range<usize>) {
+        if text.starts_with("{:") {
+            return;
+        }
+        self.timeouts(text, &span);
+        for sentence in prose::sentences(text) {
+            let said = Context { section: self.section, ..Context::default() };
+            let mut reading = Reading::new(self.guide.source, &said);
+            let condition = prose::condition(&sentence);
+            for stated in prose::stated(&sentence) {
+                let draft = Draft {
+                    action: Action::Allow,
+                    sources: &[stated.source],
+                    source_port: Ports::Unstated,
+                    destinations: &[stated.destination],
+                    services: vec![(stated.transport, Ports::List(stated.ports.into()))],
+                    label: stated.label,
+                    note: String::new(),
+                    condition: condition.clone(),
+                    direction: Direction::OneWay,
+                    inferred: Vec::new(),
+                };
+                reading.emit(draft, span.clone(), 0);
+            }
+            if let Some(name) = prose::mesh(&sentence) {
+                let draft = Draft {
+                    action: Action::Allow,
+                    sources: std::slice::from_ref(&name),
+                    source_port: Ports::Unstated,
+                    destinations: std::slice::from_ref(&name),
+                    services: vec![(Transport::Any, Ports::Any)],
+                    label: String::new(),
+                    note: sentence.clone(),
+                    condition: None,
+                    direction: Direction::Both,
+                    inferred: vec![Field::Source, Field::Destination, Field::Protocol],
+                };
+                reading.emit(draft, span.clone(), 0);
+            }
+            self.guide.flows.append(&mut reading.flows);
+        }
+        // A sentence that only applies sometimes makes what follows it apply sometimes.
+        if let Some(section) = self.section
+            && let Some(condition) = prose::sentences(text).first().and_then(|sentence| prose::condition(sentence))
+            && text.trim_end().ends_with(':')
+        {
+            self.guide.sections[section].condition.get_or_insert(condition);
+        }
+        self.said.push_str(text);
+        self.said.push('\n');
+    }
+
+    fn timeouts(&mut self, text: &str, span: &Range<usize>) {
+        for sentence in prose::sentences(text) {
+            if let Some(seconds) = prose::session_timeout(&sentence) {
+                let span = self.span(span.clone());
+                self.guide.timeouts.push(Timeout { section: self.section, seconds, span });
+            }
+        }
+    }
+
+    fn context(&self, caption: &str) -> Context {
+        let mut context = Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
+        context.node = prose::heading_node(caption).filter(|_| !caption.is_empty());
+        let mut titles = Vec::new();
+        let mut section = self.section;
+        while let Some(index) = section {
+            titles.push(&self.guide.sections[index].title);
+            section = self.guide.sections[index].parent;
+        }
+        for title in &titles {
+            context.flowing = context.flowing.or_else(|| words::flowing_in_prose(title));
+            context.node = context.node.or_else(|| prose::heading_node(title));
+        }
+        context.flowing = context.flowing.or_else(|| {
+            let sentences = prose::sentences(&self.said);
+            sentences.last().and_then(|sentence| words::flowing_in_prose(sentence))
+        });
+        let mut said = prose::sentences(&self.said).iter().map(|sentence| prose::ends(sentence)).find(|ends| !ends.is_empty()).unwrap_or_default();
+        let from_title = titles.first().map(|title| prose::heading_ends(title)).unwrap_or_default();
+        if !from_title.is_empty() {
+            said = from_title;
+        }
+        context.ends = said;
+        context
+    }
+
+    fn table(&mut self, table: &document::Table) {
+        self.rows += table.rows.len();
+        if self.rows > MAX_ROWS {
+            if self.rows - table.rows.len() <= MAX_ROWS {
+                let message = format!("the document has more than {MAX_ROWS} rows; this table and those after it are not read");
+                let start = table.header.first().map_or(0, |cell| cell.span.start);
+                let span = self.span(start..start);
+                self.diagnostics.push(Diagnostic::error("RW1008", message).at(span, "not read").help("split the document"));
+            }
+            return;
+        }
+        let context = self.context(&table.caption);
+        if let Some(reading) = table::read(self.text, self.guide.source, &context, table) {
+            let Reading { mut flows, mut undecided, mut diagnostics, .. } = reading;
+            self.guide.flows.append(&mut flows);
+            self.guide.undecided.append(&mut undecided);
+            self.diagnostics.append(&mut diagnostics);
+            self.said.clear();
+        }
+    }
+
+    fn item(&mut self, text: &str, key: &str, span: Range<usize>) {
+        self.timeouts(text, &span);
+        if let Some(meaning) = text.strip_prefix(key).filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3) {
+            let meaning = meaning.trim_start_matches([':', '-', '–', '—', '=', ' ']).trim_end_matches('.');
+            if meaning.len() < text.len() - key.len() && !meaning.is_empty() && !key.contains(|c: char| c.is_ascii_digit()) {
+                let span = self.span(span.clone());
+                let short = key.trim_end_matches(':').trim().to_owned();
+                self.guide.legend.push(Abbreviation { short, meaning: one_line(meaning), span });
+            }
+        }
+        let context = self.context("");
+        let title = self.section.map(|section| self.guide.sections[section].title.to_lowercase()).unwrap_or_default();
+        let said = self.said.to_lowercase();
+        let is_announced = ["port", "firewall"].iter().any(|word| said.contains(word) || title.contains(word));
+        let Some((entries, label, note)) = item_ports(text, is_announced) else { return };
+        let own = prose::ends(&note);
+        let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
+        let ends = Ends { sources: pick(own.sources, &context.ends.sources), destinations: pick(own.destinations, &context.ends.destinations) };
+        let node: Vec<String> = context.node.iter().cloned().collect();
+        let is_outbound = context.flowing == Some(words::Flowing::Outbound);
+        let (mut sources, mut destinations) = (ends.sources, ends.destinations);
+        if is_outbound && sources.is_empty() {
+            sources.clone_from(&node);
+        } else if !is_outbound && destinations.is_empty() {
+            destinations.clone_from(&node);
+        }
+        let direction = if sources.is_empty() && destinations.is_empty() && context.flowing.is_none() { Direction::Unknown } else { Direction::OneWay };
+        let mut reading = Reading::new(self.guide.source, &context);
+        for entry in entries {
+            let transports = match (&entry.transports[..], words::carrier(&label)) {
+                ([], Some(protocol)) => vec![Transport::Is(protocol)],
+                ([], None) => vec![Transport::Unstated],
+                (stated, _) => stated.to_vec(),
+            };
+            let mut inferred = vec![Field::Source, Field::Destination];
+            if entry.transports.is_empty() && transports != [Transport::Unstated] {
+                inferred.push(Field::Protocol);
+            }
+            let draft = Draft {
+                action: Action::Allow,
+                sources: &sources,
+                source_port: Ports::Unstated,
+                destinations: &destinations,
+                services: transports.iter().map(|transport| (*transport, entry.ports())).collect(),
+                label: label.clone(),
+                note: note.clone(),
+                condition: prose::condition(&one_line(text)),
+                direction,
+                inferred,
+            };
+            reading.emit(draft, span.clone(), 0);
+        }
+        let mut flows: Vec<Flow> = reading.flows;
+        if direction == Direction::Unknown && !flows.is_empty() {
+            let diagnostic = Diagnostic::warning("RW1004", "the list does not say who opens the connection")
+                .at(self.span(span), "no direction")
+                .help("write the rule by hand; the line is kept as a comment in the policy");
+            self.diagnostics.push(diagnostic);
+        }
+        self.guide.flows.append(&mut flows);
+    }
+
+    fn span(&self, range: Range<usize>) -> Span {
+        Span { source: self.guide.source, start: range.start, end: range.end }
+    }
+
+    #[allow(dead_code)]
+    fn undecided(&mut self, undecided: Undecided) {
+        self.guide.undecided.push(undecided);
+    }
+}
+
+fn is_abbreviation(short: &str) -> bool {
+    (2..=8).contains(&short.len()) && short.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+}
+
+/// `443/tcp: HTTPS from users`, `4369 (peer discovery)`, `SSH: TCP 22`: ports, label and note of an item.
+/// Without a protocol, only a list that is announced as one of ports counts.
+fn item_ports(text: &str, is_announced: bool) -> Option<(Vec<cell::Entry>, String, String)> {
+    let text = one_line(text);
+    if text.len() > 400 {
+        return None;
+    }
+    let cut = [": ", " - ", " – ", " — ", " ("].iter().filter_map(|separator| text.find(separator).map(|at| (at, separator.len()))).min();
+    let (head, rest) = match cut {
+        Some((at, length)) => (&text[..at], text[at + length..].trim_end_matches(')')),
+        None => (&*text, ""),
+    };
+    let counts = |entries: &[cell::Entry]| {
+        !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && (is_announced || !entry.transports.is_empty()))
+    };
+    let starts_with_port = |text: &str| {
+        let first = text.trim_start_matches(|c: char| !c.is_alphanumeric()).split([' ', '/', ',', ':', '-']).next().unwrap_or("");
+        first.chars().all(|c| c.is_ascii_digit()) && !first.is_empty() || words::protocol(first).is_some() || first.eq_ignore_ascii_case("port") || first.eq_ignore_ascii_case("ports")
+    };
+    if starts_with_port(head)
+        && let Ok(entries) = cell::read(head)
+        && counts(&entries)
+    {
+        let own = entries[0].label.clone();
+        let is_name = rest.split_whitespace().count() <= 3 && !rest.is_empty();
+        return Some(match (own.is_empty(), is_name) {
+            (true, true) => (entries, rest.to_owned(), String::new()),
+            _ => (entries, own, rest.to_owned()),
+        });
+    }
+    let first_clause = rest.split([';', '.', '(']).next().unwrap_or(rest);
+    if head.split_whitespace().count() <= 5
+        && cell::is_explicit(first_clause)
+        && let Ok(entries) = cell::read(first_clause)
+    {
+        return Some((entries, head.to_owned(), String::new()));
+    }
+    None
+}

@@ -1,0 +1,603 @@
+//! What is in a cell of ports.
+//!
+//! In: a cell's text. Out: [`Entry`]s, one for each line and protocol, or the reason why it can't be
+//! read. Never: a number that the cell does not hold, or a port that it takes back ("except 22").
+
+use crate::document::GLUE;
+use crate::guide::{Ports, Transport};
+use crate::words;
+use ringwall_packet::{Interval, Protocol};
+
+/// Ports that belong together: one line of a cell, one protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Empty when the cell does not say.
+    pub transports: Vec<Transport>,
+    pub ports: Vec<Interval<u16>>,
+    /// All ports.
+    pub is_any: bool,
+    /// The service named beside the ports.
+    pub label: String,
+    pub arrow: Option<Arrow>,
+    /// Words that qualify the ports, such as `configurable`.
+    pub remark: String,
+}
+
+impl Entry {
+    pub fn ports(&self) -> Ports {
+        match (self.is_any, self.ports.is_empty()) {
+            (true, _) => Ports::Any,
+            (false, true) => Ports::Unstated,
+            (false, false) => Ports::List(self.ports.as_slice().into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrow {
+    /// From the end on the left to the end on the right.
+    Right,
+    Left,
+    Both,
+}
+
+/// Takes the first arrow out of a text: what stood before it, the arrow, what stood behind it.
+pub(crate) fn arrow(text: &str) -> Option<(&str, Arrow, &str)> {
+    for (start, c) in text.char_indices() {
+        let single = match c {
+            '→' | '⇒' | '➔' | '➜' | '⟶' | '►' => Some(Arrow::Right),
+            '←' | '⇐' | '⟵' | '◄' => Some(Arrow::Left),
+            '↔' | '⇔' | '⟷' | '⇄' | '⇆' => Some(Arrow::Both),
+            _ => None,
+        };
+        if let Some(arrow) = single {
+            return Some((&text[..start], arrow, &text[start + c.len_utf8()..]));
+        }
+        if !matches!(c, '<' | '-' | '=') {
+            continue;
+        }
+        let rest = &text[start..];
+        let length = rest.len() - rest.trim_start_matches(['<', '>', '-', '=']).len();
+        let shaft = &rest[..length];
+        let arrow = match (shaft.starts_with('<'), shaft.ends_with('>')) {
+            _ if length < 2 || shaft.contains("><") || !shaft.contains(['-', '=']) && shaft != "<>" => continue,
+            (true, true) => Arrow::Both,
+            (true, false) => Arrow::Left,
+            (false, true) => Arrow::Right,
+            (false, false) => continue,
+        };
+        return Some((&text[..start], arrow, &rest[length..]));
+    }
+    None
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Number(u16),
+    Range(Interval<u16>),
+    /// From this port up.
+    Above(u16),
+    Transport(Vec<Transport>),
+    Word(String),
+    /// `/`, `:` or `-` that ties its neighbours together.
+    Tie,
+    /// `,`, `;`, `and`.
+    Separator,
+    Any,
+    Arrow(Arrow),
+    /// Text in parentheses that is no port or protocol.
+    Remark(String),
+}
+
+/// Whether a cell may be one of a column of ports.
+pub(crate) fn may_hold_ports(text: &str) -> bool {
+    words::is_any(text) || read(text).is_ok_and(|entries| entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any))
+}
+
+/// Whether a cell leaves no doubt that it holds ports: `443/tcp`, `TCP 443`, `TCP/443`.
+pub(crate) fn is_explicit(text: &str) -> bool {
+    read(text).is_ok_and(|entries| !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty()))
+}
+
+/// The entries of a cell; none when it is blank.
+pub(crate) fn read(text: &str) -> Result<Vec<Entry>, String> {
+    if text.contains(GLUE) {
+        return Err("digits are split by markup".to_owned());
+    }
+    let mut entries = Vec::new();
+    for line in text.lines() {
+        if !words::is_blank(line) {
+            entries.append(&mut line_entries(line)?);
+        }
+    }
+    // Without ports, an entry of "N/A (ICMP)" counts only when nothing else is there.
+    if entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any) {
+        entries.retain(|entry| !entry.ports.is_empty() || entry.is_any || entry.transports.iter().any(is_portless));
+    }
+    Ok(entries)
+}
+
+fn is_portless(transport: &Transport) -> bool {
+    transport.protocol().is_some_and(|protocol| !protocol.has_ports())
+}
+
+fn line_entries(line: &str) -> Result<Vec<Entry>, String> {
+    let tokens = tokens(line)?;
+    let mut reader = LineReader::default();
+    for (index, token) in tokens.iter().enumerate() {
+        reader.token(token, &tokens[..index], &tokens[index + 1..]);
+    }
+    reader.finish(line)
+}
+
+#[derive(Default)]
+struct LineReader {
+    entries: Vec<Entry>,
+    /// Ports before which no protocol stood.
+    pending: Vec<Interval<u16>>,
+    pending_any: bool,
+    /// The protocol that stood before the ports.
+    prefix: Option<Vec<Transport>>,
+    words: Vec<String>,
+    remarks: Vec<String>,
+    arrow: Option<Arrow>,
+}
+
+impl LineReader {
+    fn token(&mut self, token: &Token, before: &[Token], after: &[Token]) {
+        match token {
+            Token::Number(port) => self.ports(Interval::single(*port)),
+            Token::Range(range) => self.ports(*range),
+            Token::Above(port) => self.ports(Interval::new(*port, u16::MAX).unwrap_or(Interval::single(*port))),
+            Token::Any => self.pending_any = true,
+            Token::Transport(transports) => self.transports(transports, before, after),
+            Token::Word(word) => self.words.push(word.clone()),
+            Token::Remark(remark) => self.remarks.push(remark.clone()),
+            Token::Arrow(arrow) => self.arrow = Some(*arrow),
+            Token::Tie | Token::Separator => {}
+        }
+    }
+
+    fn ports(&mut self, ports: Interval<u16>) {
+        match self.prefix.clone() {
+            Some(transports) => self.add(&transports, ports),
+            None => self.pending.push(ports),
+        }
+    }
+
+    fn add(&mut self, transports: &[Transport], ports: Interval<u16>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.transports == transports) {
+            entry.ports.push(ports);
+        } else {
+            let entry = Entry { transports: transports.to_vec(), ports: vec![ports], ..Entry::default() };
+            self.entries.push(entry);
+        }
+    }
+
+    fn transports(&mut self, transports: &[Transport], before: &[Token], after: &[Token]) {
+        let last = before.iter().rev().find(|token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Tie));
+        let is_behind_port = matches!(last, Some(Token::Number(_) | Token::Range(_) | Token::Above(_)));
+        let is_tied = is_behind_port && matches!(before.last(), Some(Token::Tie));
+        if !self.pending.is_empty() && is_behind_port {
+            for ports in std::mem::take(&mut self.pending) {
+                self.add(transports, ports);
+            }
+            return;
+        }
+        // "TCP 80, 443/UDP": the tie is closer than the word in front.
+        if is_tied
+            && let Some(prefix) = &self.prefix
+            && prefix != transports
+            && let Some(entry) = self.entries.iter_mut().find(|entry| entry.transports == *prefix)
+            && let Some(ports) = entry.ports.pop()
+        {
+            self.add(transports, ports);
+            return;
+        }
+        // "80, 443, TCP": nothing follows that it could stand before.
+        let is_last = !after.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
+        if is_last && !self.pending.is_empty() {
+            for ports in std::mem::take(&mut self.pending) {
+                self.add(transports, ports);
+            }
+            return;
+        }
+        self.prefix = Some(transports.to_vec());
+    }
+
+    fn finish(mut self, line: &str) -> Result<Vec<Entry>, String> {
+        let label = self.words.join(" ");
+        let doubts = |words: &[&str]| self.words.iter().any(|word| words.contains(&word.to_lowercase().as_str()));
+        if doubts(&["except", "excluding", "not", "without", "other", "exclude"]) {
+            return Err("the ports are said by what they are not".to_owned());
+        }
+        if !self.pending.is_empty() {
+            // "any of 80"? A word for all beside numbers is no longer all.
+            self.pending_any = false;
+            self.entries.push(Entry { ports: std::mem::take(&mut self.pending), ..Entry::default() });
+        }
+        self.entries.retain(|entry| !entry.ports.is_empty());
+        if self.entries.is_empty() {
+            if self.pending_any && !is_qualified(&self.words) {
+                let transports = self.prefix.take().unwrap_or_default();
+                self.entries.push(Entry { transports, is_any: true, ..Entry::default() });
+            } else if let Some(prefix) = self.prefix.take().filter(|prefix| prefix.iter().any(is_portless)) {
+                self.entries.push(Entry { transports: prefix, ..Entry::default() });
+            } else if self.words.is_empty() && self.prefix.is_none() && self.remarks.is_empty() {
+                return Ok(Vec::new());
+            } else {
+                return Err(format!("`{}` holds no port", line.trim()));
+            }
+        }
+        let label = if is_label(&label) { label } else { String::new() };
+        let words = if label.is_empty() { self.words.join(" ") } else { String::new() };
+        let remark = [words].into_iter().chain(self.remarks).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+        for entry in &mut self.entries {
+            entry.arrow = self.arrow;
+            entry.label.clone_from(&label);
+            entry.remark.clone_from(&remark);
+        }
+        // A protocol that stood alone behind ports of another, such as "ICMP" in "TCP 22, ICMP".
+        if let Some(prefix) = self.prefix.filter(|prefix| prefix.iter().all(is_portless))
+            && !self.entries.iter().any(|entry| entry.transports == prefix)
+        {
+            self.entries.push(Entry { transports: prefix, arrow: self.arrow, ..Entry::default() });
+        }
+        Ok(self.entries)
+    }
+}
+
+/// "any above 1024", "all dynamic ports": not all ports.
+fn is_qualified(words: &[String]) -> bool {
+    const QUALIFIERS: [&str; 14] = [
+        "above", "below", "dynamic", "ephemeral", "random", "configured", "high", "available", "free", "unused", "over",
+        "under", "required", "listed",
+    ];
+    words.iter().any(|word| QUALIFIERS.contains(&word.to_lowercase().as_str()))
+}
+
+fn is_label(words: &str) -> bool {
+    !words.is_empty() && words.split_whitespace().count() <= 3 && !words.ends_with('.')
+}
+
+const FILLERS: [&str; 22] = [
+    "port", "ports", "port:", "ports:", "the", "range", "from", "on", "over", "by", "number", "default", "no", "no.",
+    "and/or", "inclusive", "through", "destination", "protocol", "standard", "typically", "usually",
+];
+
+fn tokens(line: &str) -> Result<Vec<Token>, String> {
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut rest = line.trim_start();
+    while let Some(c) = rest.chars().next() {
+        let is_wedge = matches!(c, '<' | '-' | '=' | '→' | '⇒' | '←' | '⇐' | '↔' | '⇔' | '⟶' | '⟵' | '⟷' | '➔' | '➜');
+        if is_wedge
+            && let Some((before, found, behind)) = arrow(rest)
+            && before.is_empty()
+        {
+            tokens.push(Token::Arrow(found));
+            rest = behind.trim_start();
+            continue;
+        }
+        let length = match c {
+            '0'..='9' => number(rest, &mut tokens)?,
+            '(' | '[' | '{' => parenthesis(rest, &mut tokens)?,
+            '>' | '≥' => above(rest, &mut tokens)?,
+            '/' | ':' | '|' | '_' => {
+                tokens.push(Token::Tie);
+                c.len_utf8()
+            }
+            '-' | '–' | '—' => {
+                tokens.push(Token::Tie);
+                c.len_utf8()
+            }
+            ',' | ';' | '&' | '+' | '、' | '，' => {
+                tokens.push(Token::Separator);
+                c.len_utf8()
+            }
+            '*' => {
+                // A footnote's mark, unless it is all that there is.
+                if line.trim() == "*" {
+                    tokens.push(Token::Any);
+                }
+                1
+            }
+            c if c.is_alphabetic() => word(rest, &mut tokens),
+            c => c.len_utf8(),
+        };
+        rest = rest[length..].trim_start();
+    }
+    join_transports(&mut tokens);
+    Ok(tokens)
+}
+
+fn port(digits: &str) -> Result<u16, String> {
+    let is_zero_padded = digits.len() > 1 && digits.starts_with('0');
+    digits.parse().ok().filter(|_| !is_zero_padded).ok_or_else(|| format!("`{digits}` is no port: ports go from 0 to 65535"))
+}
+
+fn digits(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    &text[..end]
+}
+
+/// A number, a range `a-b`, or `a+`; gives its length in bytes.
+fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
+    let first = digits(text);
+    let behind = &text[first.len()..];
+    // "3rd", "2008R2", "10.0.0.1", "1.2": no port.
+    let is_dotted = behind.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if is_dotted {
+        return Err(format!("`{}` is no port", text.split_whitespace().next().unwrap_or(text)));
+    }
+    if behind.starts_with(|c: char| c.is_alphabetic()) {
+        let word = behind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
+        if let Some(protocol) = words::protocol(word) {
+            tokens.push(Token::Number(port(first)?));
+            tokens.push(Token::Tie);
+            tokens.push(Token::Transport(vec![Transport::Is(protocol)]));
+            return Ok(first.len() + word.len());
+        }
+        if !matches!(word, "to" | "x") {
+            tokens.push(Token::Word(format!("{first}{word}")));
+            return Ok(first.len() + word.len());
+        }
+    }
+    if behind.starts_with('+') && !behind[1..].trim_start().starts_with(|c: char| c.is_ascii_digit()) {
+        tokens.push(Token::Above(port(first)?));
+        return Ok(first.len() + 1);
+    }
+    let trimmed = behind.trim_start();
+    for dash in ["--", "-", "–", "—", "−", "‑", "to ", "through ", "...", "..", ":", "~", "until "] {
+        let Some(after) = trimmed.strip_prefix(dash) else { continue };
+        let after = after.trim_start();
+        let second = digits(after);
+        let starts_word = after[second.len()..].starts_with(|c: char| c.is_alphabetic());
+        let is_colon_list = dash == ":" && behind.len() != trimmed.len();
+        if second.is_empty() || starts_word && words::protocol(after[second.len()..].split(|c: char| !c.is_alphanumeric()).next().unwrap_or("")).is_none() || is_colon_list {
+            break;
+        }
+        let (low, high) = (port(first)?, port(second)?);
+        let range = Interval::new(low, high).ok_or_else(|| format!("the range `{first}-{second}` is upside down"))?;
+        tokens.push(Token::Range(range));
+        return Ok(text.len() - after.len() + second.len());
+    }
+    for up in ["and above", "and higher", "and up", "or above", "or higher", "and greater", "or greater", "upwards"] {
+        if trimmed.to_lowercase().starts_with(up) {
+            tokens.push(Token::Above(port(first)?));
+            return Ok(text.len() - trimmed.len() + up.len());
+        }
+    }
+    tokens.push(Token::Number(port(first)?));
+    Ok(first.len())
+}
+
+/// `> 1023`, `>= 1024`.
+fn above(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
+    let rest = text.trim_start_matches(['>', '≥', '=']).trim_start();
+    let sign = &text[..text.len() - rest.len()];
+    let first = digits(rest);
+    if first.is_empty() {
+        return Ok(sign.len());
+    }
+    let from = port(first)?;
+    let from = if sign.contains(['=', '≥']) { Some(from) } else { from.checked_add(1) };
+    tokens.push(Token::Above(from.ok_or_else(|| format!("no port is above `{first}`"))?));
+    Ok(sign.len() + first.len())
+}
+
+/// What stands in parentheses counts when it is made of ports and protocols alone.
+fn parenthesis(text: &str, out: &mut Vec<Token>) -> Result<usize, String> {
+    let end = text.find([')', ']', '}']).unwrap_or(text.len());
+    let inner = text[1..end].trim();
+    let length = (end + 1).min(text.len());
+    if inner.contains(['(', '[', '{']) {
+        out.push(Token::Remark(inner.to_owned()));
+        return Ok(length);
+    }
+    let inside = tokens(inner);
+    let has_port = |tokens: &[Token]| tokens.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
+    let is_known = |token: &Token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Any | Token::Arrow(_));
+    match inside {
+        Ok(inside) if !inside.is_empty() && inside.iter().all(is_known) && !(has_port(&inside) && has_port(out)) => {
+            out.push(Token::Tie);
+            out.extend(inside);
+        }
+        _ if !inner.is_empty() => out.push(Token::Remark(inner.to_owned())),
+        _ => {}
+    }
+    Ok(length)
+}
+
+fn word(text: &str, tokens: &mut Vec<Token>) -> usize {
+    let is_inside = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '\'' | '.' | '+');
+    let end = text.find(|c: char| !is_inside(c)).unwrap_or(text.len());
+    let mut word = text[..end].trim_end_matches(['.', '-', '_', '+']);
+    // "TCP443", "tcp-443", "UDP_53".
+    let letters = word.find(|c: char| !c.is_alphabetic()).unwrap_or(word.len());
+    if letters < word.len() && words::protocol(word).is_none() && words::protocol(&word[..letters]).is_some() {
+        word = &word[..letters];
+    }
+    let lower = word.to_lowercase();
+    if let Some(protocol) = words::protocol(word) {
+        tokens.push(Token::Transport(vec![Transport::Is(protocol)]));
+    } else if lower == "any" || lower == "all" {
+        tokens.push(Token::Any);
+    } else if matches!(lower.as_str(), "and" | "or" | "und" | "plus" | "et" | "y" | "e") {
+        tokens.push(Token::Separator);
+    } else if !FILLERS.contains(&lower.as_str()) && !word.is_empty() {
+        tokens.push(Token::Word(word.to_owned()));
+    }
+    word.len().max(text.chars().next().map_or(1, char::len_utf8))
+}
+
+/// "TCP/UDP", "TCP and UDP", "TCP, UDP 53": one group. In "443/TCP, UDP 53" they are two.
+fn join_transports(tokens: &mut Vec<Token>) {
+    let mut joined: Vec<Token> = Vec::with_capacity(tokens.len());
+    let mut index = 0;
+    while index < tokens.len() {
+        let Token::Transport(first) = &tokens[index] else {
+            joined.push(tokens[index].clone());
+            index += 1;
+            continue;
+        };
+        let mut group = first.clone();
+        let is_suffix = joined.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_)));
+        index += 1;
+        while let (Some(between @ (Token::Tie | Token::Separator)), Some(Token::Transport(next))) =
+            (tokens.get(index), tokens.get(index + 1))
+        {
+            let starts_ports = matches!(tokens.get(index + 2), Some(Token::Number(_) | Token::Range(_) | Token::Tie));
+            if is_suffix && starts_ports && *between == Token::Separator {
+                break;
+            }
+            group.extend(next.iter().filter(|transport| !first.contains(transport)).copied());
+            index += 2;
+        }
+        group.dedup();
+        joined.push(Token::Transport(group));
+    }
+    *tokens = joined;
+}
+
+/// The protocols of a cell of a protocol column, and the words in it that are not understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Protocols {
+    pub transports: Vec<Transport>,
+    /// The application protocol that the cell names, if any.
+    pub label: String,
+    pub unknown: Vec<String>,
+}
+
+pub(crate) fn protocols(text: &str) -> Protocols {
+    let mut found = Protocols::default();
+    if words::is_blank(text) {
+        return found;
+    }
+    if words::is_any(text) {
+        found.transports.push(Transport::Any);
+        return found;
+    }
+    let main = text.split(['(', '[']).next().unwrap_or(text).trim();
+    let main = if main.is_empty() { text } else { main };
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+')).filter(|word| !word.is_empty()).collect();
+    let mut add = |protocol: Protocol| {
+        let transport = Transport::Is(protocol);
+        if !found.transports.contains(&transport) {
+            found.transports.push(transport);
+        }
+    };
+    for (index, word) in words.iter().enumerate() {
+        if let Some(protocol) = words::protocol(word) {
+            add(protocol);
+        } else if let Ok(number) = word.parse::<u8>()
+            && index > 0
+            && words[index - 1].eq_ignore_ascii_case("protocol")
+        {
+            add(Protocol(number));
+        }
+    }
+    let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+    let is_filler = |word: &str| {
+        matches!(word, "and" | "or" | "over" | "protocol" | "ip" | "both" | "optional" | "configurable" | "default" | "v4" | "v6" | "ipv4" | "ipv6" | "based" | "secure" | "encrypted")
+            || word.chars().all(|c| c.is_ascii_digit())
+    };
+    let is_application = |word: &str| words::carrier(word).is_some() || words::OVER_BOTH.contains(&word);
+    let remarks = text.len() > main.len();
+    let main_words = main.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+')).filter(|word| !word.is_empty());
+    if found.transports.is_empty() {
+        for word in &lower {
+            if let Some(protocol) = words::carrier(word)
+                && !found.transports.contains(&Transport::Is(protocol))
+            {
+                found.transports.push(Transport::Is(protocol));
+            }
+        }
+        main.clone_into(&mut found.label);
+    } else if lower.iter().any(|word| is_application(word) && words::protocol(word).is_none()) {
+        let names = words.iter().filter(|word| is_application(&word.to_lowercase()));
+        found.label = names.copied().collect::<Vec<_>>().join("/");
+    }
+    for word in main_words {
+        let lower = word.to_lowercase();
+        if words::protocol(&lower).is_none() && !is_application(&lower) && !is_filler(&lower) {
+            found.unknown.push(word.to_owned());
+        }
+    }
+    if remarks && found.transports.is_empty() && found.label.is_empty() {
+        text.clone_into(&mut found.label);
+    }
+    found
+}
+
+/// The names of a cell of sources or destinations: `worker, CLI` is two, `Windows agent push
+/// installation, pending repair` is one, since its parts are too long to be names in a list.
+pub(crate) fn names(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let parts = split_outside_parentheses(line, |c| matches!(c, ',' | ';'));
+        let is_list = parts.len() > 1 && parts.iter().all(|part| is_short(part));
+        let parts = if is_list { parts } else { vec![line] };
+        for part in parts {
+            let part = if is_list { strip_word(strip_word(part, "and"), "or") } else { part };
+            match split_and(part) {
+                Some((first, second)) => names.extend([clean(first), clean(second)]),
+                None => names.push(clean(part)),
+            }
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    let mut unique: Vec<String> = Vec::with_capacity(names.len());
+    for name in names {
+        if unique.len() >= 256 || !unique.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+            unique.push(name);
+        }
+    }
+    unique
+}
+
+fn is_short(part: &str) -> bool {
+    let words = part.split_whitespace().count();
+    (1..=3).contains(&words) && !part.ends_with('.')
+}
+
+fn strip_word<'a>(text: &'a str, word: &str) -> &'a str {
+    let text = text.trim();
+    text.strip_prefix(word).filter(|rest| rest.starts_with(' ')).map_or(text, str::trim_start)
+}
+
+/// "Company network and gateway": two machines, so two names.
+fn split_and(part: &str) -> Option<(&str, &str)> {
+    let (first, second) = part.split_once(" and ").or_else(|| part.split_once(" & "))?;
+    let is_name = |text: &str| is_short(text) && text.split_whitespace().next_back().is_some_and(words::is_machine);
+    (is_name(first) && is_name(second) && !second.contains(" and ")).then_some((first, second))
+}
+
+fn split_outside_parentheses(text: &str, is_separator: impl Fn(char) -> bool) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth) = (0, 0_i32);
+    for (index, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            c if depth <= 0 && is_separator(c) => {
+                parts.push(text[start..index].trim());
+                start = index + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[start..].trim());
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// A name on one line, without the mark of a footnote.
+pub(crate) fn clean(text: &str) -> String {
+    let text = text.replace(GLUE, "");
+    let text = crate::document::one_line(&text);
+    let text = text.trim_matches(|c: char| matches!(c, '•' | '·' | '|') || c.is_whitespace());
+    let stripped = text.trim_end_matches(['*', '†', '‡', '¹', '²', '³', ':']);
+    let stripped = if stripped.is_empty() || stripped.ends_with(' ') { text } else { stripped };
+    stripped.strip_prefix("- ").unwrap_or(stripped).trim().to_owned()
+}

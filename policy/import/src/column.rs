@@ -1,0 +1,308 @@
+//! What each column of a table holds.
+//!
+//! In: the header, and the cells where the header does not say. Out: [`Columns`]. Never: a position
+//! that matters; columns may stand in any order.
+
+use crate::cell;
+use crate::document::{Cell, Row, Table};
+use crate::words;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Source,
+    SourceAddress,
+    SourcePort,
+    Destination,
+    DestinationAddress,
+    Port,
+    PortStart,
+    PortEnd,
+    Protocol,
+    Service,
+    Note,
+    Direction,
+    /// The machine that the row is about; `Direction` says which end it is.
+    Node,
+    /// The other end of `Node`.
+    Peer,
+    Action,
+    /// Ports that the node accepts, or opens connections to.
+    Inbound,
+    Outbound,
+    Ignored,
+}
+
+/// Which column has which role, by index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Columns(Vec<Option<Role>>);
+
+impl Columns {
+    pub fn of(&self, role: Role) -> Option<usize> {
+        self.0.iter().position(|candidate| *candidate == Some(role))
+    }
+
+    pub fn all(&self, role: Role) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().filter(move |(_, candidate)| **candidate == Some(role)).map(|(index, _)| index)
+    }
+
+    pub fn role(&self, column: usize) -> Option<Role> {
+        self.0.get(column).copied().flatten()
+    }
+
+    pub fn has(&self, role: Role) -> bool {
+        self.of(role).is_some()
+    }
+
+    pub fn has_ports(&self) -> bool {
+        [Role::Port, Role::PortStart, Role::Inbound, Role::Outbound].into_iter().any(|role| self.has(role))
+    }
+
+    fn set(&mut self, column: usize, role: Role) {
+        self.0[column] = Some(role);
+    }
+}
+
+/// Rows that are looked at when a header says too little.
+const SAMPLE: usize = 200;
+
+/// `None` when it is not a table of ports. True: the header is a row itself.
+pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
+    let mut columns = by_header(&table.header);
+    let sample = &table.rows[..table.rows.len().min(SAMPLE)];
+    if !columns.has_ports() && !columns.has(Role::PortStart) {
+        by_content(&mut columns, sample)?;
+        let is_row = !columns.has(Role::Source) && header_is_row(table, &columns);
+        return Some((columns, is_row));
+    }
+    // A column that is named after ports may hold something else, such as serial ports.
+    let is_readable = |role| {
+        columns.all(role).any(|column| {
+            sample.iter().any(|row| row.cells.get(column).is_some_and(|cell| cell::may_hold_ports(&cell.text)))
+        })
+    };
+    let holds_ports = [Role::Port, Role::PortStart, Role::Inbound, Role::Outbound].into_iter().any(is_readable);
+    let speaks_of_traffic =
+        [Role::Protocol, Role::Source, Role::Destination, Role::Direction, Role::Peer].iter().any(|role| columns.has(*role));
+    if !holds_ports && !(columns.has(Role::Port) && speaks_of_traffic) {
+        return None;
+    }
+    refine(&mut columns, table, sample);
+    Some((columns, false))
+}
+
+/// Whether a line of a CSV file names columns of ports.
+pub(crate) fn is_header(cells: &[Cell]) -> bool {
+    let columns = by_header(cells);
+    let roles = columns.0.iter().flatten().filter(|role| **role != Role::Ignored).count();
+    columns.has_ports() && roles >= 2 && !cells.iter().any(|cell| cell::is_explicit(&cell.text))
+}
+
+fn by_header(header: &[Cell]) -> Columns {
+    let mut columns = Columns(header.iter().map(|cell| role(&cell.text)).collect());
+    // "Feature A" and "Feature B": the ends on the two sides of an arrow.
+    for (first, second) in [(" a", " b"), (" 1", " 2")] {
+        let find = |ending: &str| header.iter().position(|cell| cell.text.trim().to_lowercase().ends_with(ending));
+        if let (Some(a), Some(b)) = (find(first), find(second)) {
+            columns.set(a, Role::Source);
+            columns.set(b, Role::Destination);
+        }
+    }
+    columns
+}
+
+/// Settles what only the whole table can say.
+fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
+    let share = |column: usize, test: &dyn Fn(&str) -> bool| {
+        let texts = sample.iter().filter_map(|row| row.cells.get(column)).map(|cell| &*cell.text);
+        let (mut yes, mut all) = (0_usize, 0_usize);
+        for text in texts.filter(|text| !words::is_blank(text)) {
+            all += 1;
+            yes += usize::from(test(text));
+        }
+        all > 0 && yes * 2 > all
+    };
+    // Of two columns with protocols, the one with TCP and UDP is the transport and the other a service.
+    let protocols: Vec<_> = columns.all(Role::Protocol).collect();
+    if let [_, _, ..] = protocols[..] {
+        let transport = protocols.iter().copied().find(|column| share(*column, &is_transport));
+        for column in protocols {
+            if Some(column) != transport.or(columns.of(Role::Protocol)) {
+                columns.set(column, Role::Service);
+            }
+        }
+    }
+    // "Type" or "Service" may be the protocol's column.
+    if !columns.has(Role::Protocol) {
+        let candidates: Vec<_> = (0..table.header.len())
+            .filter(|column| {
+                matches!(columns.role(*column), None | Some(Role::Service | Role::Note | Role::Ignored | Role::Node))
+            })
+            .collect();
+        if let Some(column) = candidates.into_iter().find(|column| share(*column, &is_transport)) {
+            columns.set(column, Role::Protocol);
+        }
+    }
+    // Two columns of ports: the second is a remark unless the first has none.
+    let ports: Vec<_> = columns.all(Role::Port).collect();
+    if let [first, rest @ ..] = &ports[..]
+        && !rest.is_empty()
+    {
+        let best = ports.iter().copied().find(|column| share(*column, &cell::may_hold_ports)).unwrap_or(*first);
+        for column in ports.iter().filter(|column| **column != best) {
+            columns.set(*column, Role::Note);
+        }
+    }
+    // Columns "Inbound" and "Outbound" hold ports, or only ticks, or the peers.
+    for role in [Role::Inbound, Role::Outbound] {
+        if let Some(column) = columns.of(role)
+            && (columns.has(Role::Port) || !share(column, &cell::may_hold_ports))
+        {
+            columns.set(column, Role::Note);
+        }
+    }
+    for roles in [[Role::Source, Role::SourceAddress], [Role::Destination, Role::DestinationAddress]] {
+        let all: Vec<_> = columns.all(roles[0]).collect();
+        if let [_, rest @ ..] = &all[..] {
+            for column in rest {
+                columns.set(*column, roles[1]);
+            }
+        } else if all.is_empty()
+            && let Some(column) = columns.of(roles[1])
+        {
+            columns.set(column, roles[0]);
+        }
+    }
+}
+
+fn is_transport(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && *word != "and" && *word != "or");
+    let is_known = |word: &str| words::protocol(word).is_some() || word == "any" || word == "all";
+    words.clone().next().is_some() && words.all(is_known)
+}
+
+/// Finds ports and protocols where the header names neither. Only cells that leave no doubt count:
+/// `443/tcp`, or plain numbers beside a column of TCP and UDP.
+fn by_content(columns: &mut Columns, sample: &[Row]) -> Option<()> {
+    let width = columns.0.len();
+    let share = |column: usize, test: &dyn Fn(&str) -> bool| {
+        let all = sample.len();
+        let yes = sample.iter().filter(|row| row.cells.get(column).is_some_and(|cell| test(&cell.text))).count();
+        all > 0 && yes * 10 >= all * 6
+    };
+    if let Some(column) = (0..width).find(|column| share(*column, &|text| cell::is_explicit(text))) {
+        columns.set(column, Role::Port);
+    } else {
+        let protocol = columns.of(Role::Protocol).or_else(|| (0..width).find(|column| share(*column, &is_transport)))?;
+        let port =
+            (0..width).find(|column| *column != protocol && share(*column, &|text| cell::may_hold_ports(text)))?;
+        columns.set(protocol, Role::Protocol);
+        columns.set(port, Role::Port);
+    }
+    if let Some(column) = (0..width).find(|column| columns.role(*column).is_none()) {
+        columns.set(column, Role::Service);
+    }
+    Some(())
+}
+
+fn header_is_row(table: &Table, columns: &Columns) -> bool {
+    let port = columns.of(Role::Port).and_then(|column| table.header.get(column));
+    port.is_some_and(|cell| cell::may_hold_ports(&cell.text))
+}
+
+/// What a header says, in English and the other languages that vendors write.
+pub(crate) fn role(header: &str) -> Option<Role> {
+    let text = header.to_lowercase().replace("port(s)", "ports").replace("protocol(s)", "protocols").replace("(s)", "s");
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let has = |list: &[&str]| words.iter().any(|word| list.contains(word));
+    let is = |list: &[&str]| list.contains(&words.join(" ").as_str());
+
+    let port = has(&["port", "ports", "puerto", "puertos", "porta", "porte", "portas", "portnumber", "dport", "sport", "portrange"]);
+    let protocol = has(&["protocol", "protocols", "proto", "protokoll", "protocollo", "protocolo", "protocole"]);
+    let source = has(&[
+        "source", "sources", "src", "from", "origin", "originator", "initiator", "initiating", "client", "clients",
+        "consumer", "consumers", "caller", "sender", "requester", "requestor", "quelle", "von", "origen", "origine", "origem", "fuente",
+    ]) || text.contains("used by")
+        || text.contains("initiated by")
+        || text.contains("accessed by")
+        || text.contains("connects from")
+        || text.contains("allowed ip")
+        || text.contains("who connects");
+    let destination = has(&[
+        "destination", "destinations", "dest", "dst", "to", "target", "targets", "receiver", "listener", "responder",
+        "ziel", "nach", "destino", "destinazione", "endpoint", "endpoints", "fqdn", "url", "urls", "domain", "domains", "hostname", "hostnames",
+    ]);
+    let describes = has(&[
+        "description", "descriptions", "purpose", "purposes", "note", "notes", "comment", "comments", "remark",
+        "remarks", "usage", "use", "function", "functions", "detail", "details", "reason", "explanation", "notizen",
+        "beschreibung", "zweck", "descripción", "descrição", "descrizione", "scopo", "propósito", "information", "info", "configurable",
+        "required", "mandatory", "optional", "condition", "when", "remarques", "description",
+    ]);
+    if is(&["source port", "source ports", "src port", "src ports", "sport", "from port", "client port", "source port range", "quellport", "local port", "ephemeral port"]) {
+        return Some(Role::SourcePort);
+    }
+    if port || has(&["zielport"]) {
+        if source && !destination {
+            return Some(Role::SourcePort);
+        }
+        if has(&["start", "first", "begin", "lower"]) {
+            return Some(Role::PortStart);
+        }
+        if has(&["end", "last", "upper"]) {
+            return Some(Role::PortEnd);
+        }
+        if has(&["inbound", "incoming", "ingress"]) && !has(&["outbound", "outgoing", "egress"]) {
+            return Some(Role::Inbound);
+        }
+        if has(&["outbound", "outgoing", "egress"]) && !has(&["inbound", "incoming", "ingress"]) {
+            return Some(Role::Outbound);
+        }
+        if is(&["port type"]) {
+            return Some(Role::Protocol);
+        }
+        if describes || has(&["name"]) {
+            return Some(Role::Note);
+        }
+        return Some(Role::Port);
+    }
+    if source && destination || is(&["peer", "peers", "remote", "remote host", "remote system", "remote end", "other end", "counterpart", "connects with", "communicates with", "communication partner", "remote ip", "network", "ip range", "ip ranges"]) {
+        return Some(Role::Peer);
+    }
+    if has(&["direction", "richtung", "dirección", "direzione", "initiation"])
+        || is(&["flow", "traffic", "traffic flow", "data flow", "inbound outbound", "ingress egress", "in out", "connection", "communication", "path", "source and destination"])
+    {
+        return Some(Role::Direction);
+    }
+    if source {
+        return Some(if has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]) { Role::SourceAddress } else { Role::Source });
+    }
+    if destination {
+        let is_address = has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]);
+        return Some(if is_address { Role::DestinationAddress } else { Role::Destination });
+    }
+    if protocol || has(&["transport", "layer4", "l4"]) || is(&["tcp udp", "udp tcp", "tcp or udp", "layer 4", "ip protocol"]) {
+        return Some(Role::Protocol);
+    }
+    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen"]) {
+        return Some(Role::Inbound);
+    }
+    if is(&["outbound", "outgoing", "egress", "out", "connects to"]) {
+        return Some(Role::Outbound);
+    }
+    if has(&["permission", "action", "aktion", "acción", "azione", "verdict"]) || is(&["allow deny", "access", "rule action", "allow", "policy"]) {
+        return Some(Role::Action);
+    }
+    if describes || text.contains("used for") {
+        return Some(Role::Note);
+    }
+    if has(&["service", "services", "application", "applications", "app", "process", "dienst", "servicio", "servizio", "servizi", "serviço", "name", "label", "daemon", "usecase"]) {
+        return Some(Role::Service);
+    }
+    if has(&["agent", "component", "components", "node", "nodes", "role", "server", "servers", "host", "hosts", "machine", "appliance", "device", "product", "feature", "instance", "system", "module", "vm", "tier"]) {
+        return Some(Role::Node);
+    }
+    if has(&["no", "id", "nr", "rule", "line", "file", "section", "row", "category", "default", "version"]) || words.is_empty() && text.contains('#') {
+        return Some(Role::Ignored);
+    }
+    None
+}

@@ -1,0 +1,575 @@
+//! A table of ports → flows.
+//!
+//! In: a table, its columns, and what stands around it. Out: flows, undecided rows, diagnostics. Never:
+//! a row that is neither.
+
+use crate::cell::{self, Arrow, Entry};
+use crate::column::{self, Columns, Role};
+use crate::document::{Cell, Row, Table, one_line};
+use crate::guide::{Action, Direction, Field, Flow, Ports, Transport, Undecided};
+use crate::prose::{self, Ends};
+use crate::words::{self, Flowing};
+use ringwall_diagnostic::{Diagnostic, SourceId, Span};
+use ringwall_packet::Protocol;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Flows that one row may give. More is not a row that a person wrote.
+const FLOWS_PER_ROW: usize = 4096;
+
+/// What headings and sentences say about what is under them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    pub section: Option<usize>,
+    /// The machine that the heading names.
+    pub node: Option<String>,
+    pub flowing: Option<Flowing>,
+    pub ends: Ends,
+}
+
+pub(crate) struct Reading<'a> {
+    pub source: SourceId,
+    pub context: &'a Context,
+    pub flows: Vec<Flow>,
+    pub undecided: Vec<Undecided>,
+    pub diagnostics: Vec<Diagnostic>,
+    names: HashSet<Arc<str>>,
+}
+
+/// `None` when it is not a table of ports.
+pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table: &Table) -> Option<Reading<'a>> {
+    let (columns, header_is_row) = column::columns(table)?;
+    let mut reading = Reading::new(source, context);
+    let mut reader =
+        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), group: None, incomplete: None };
+    if header_is_row {
+        let span = table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
+        reader.row(&Row { cells: table.header.clone(), span, is_wider: false }, 0);
+    }
+    for (index, row) in table.rows.iter().enumerate() {
+        reader.row(row, u32::try_from(index + 1).unwrap_or(u32::MAX));
+    }
+    if let Some((span, missing)) = reader.incomplete.take() {
+        let what = if missing.0 { "where the traffic comes from" } else { "where the traffic goes" };
+        let diagnostic = Diagnostic::warning("RW1006", format!("the table does not say {what}"))
+            .at(reading.span(span), "first row without it")
+            .help("name the missing end in the policy; it is left open there and matches nothing until then");
+        reading.diagnostics.push(diagnostic);
+    }
+    Some(reading)
+}
+
+impl<'a> Reading<'a> {
+    pub fn new(source: SourceId, context: &'a Context) -> Self {
+        Self { source, context, flows: Vec::new(), undecided: Vec::new(), diagnostics: Vec::new(), names: HashSet::new() }
+    }
+
+    pub fn span(&self, range: Range<usize>) -> Span {
+        Span { source: self.source, start: range.start, end: range.end }
+    }
+
+    /// One copy of each name, however many rows bear it.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(name.clone());
+        name
+    }
+
+    fn undecided(&mut self, text: &str, row: Range<usize>, cell: Range<usize>, code: &'static str, reason: &str) {
+        let diagnostic = Diagnostic::warning(code, format!("the row can't be imported: {reason}"))
+            .at(self.span(cell), "this is not understood")
+            .help("write the rule by hand; the row is kept as a comment in the policy");
+        self.diagnostics.push(diagnostic);
+        self.undecided.push(Undecided {
+            section: self.context.section,
+            text: one_line(&text[row.clone()]),
+            reason: reason.to_owned(),
+            span: self.span(row),
+        });
+    }
+
+    /// One flow for each source, destination and protocol.
+    pub fn emit(&mut self, draft: Draft<'_>, span: Range<usize>, row: u32) {
+        let (source_port, label, note) = (draft.source_port, self.name(&draft.label), self.name(&draft.note));
+        let condition = draft.condition.as_deref().map(|condition| self.name(condition));
+        let empty = [String::new()];
+        let or_empty = |names: &'_ [String]| if names.is_empty() { empty.to_vec() } else { names.to_vec() };
+        for (transport, port) in &draft.services {
+            for source in &or_empty(draft.sources) {
+                for destination in &or_empty(draft.destinations) {
+                    let flow = Flow {
+                        section: self.context.section,
+                        action: draft.action,
+                        source: self.name(source),
+                        source_port: source_port.clone(),
+                        destination: self.name(destination),
+                        protocol: *transport,
+                        port: port.clone(),
+                        label: label.clone(),
+                        note: note.clone(),
+                        condition: condition.clone(),
+                        direction: draft.direction,
+                        inferred: draft.inferred.clone(),
+                        span: self.span(span.clone()),
+                        row,
+                    };
+                    self.flows.push(flow);
+                }
+            }
+        }
+    }
+}
+
+/// A row before it is spread over its ends and protocols.
+pub(crate) struct Draft<'a> {
+    pub action: Action,
+    pub sources: &'a [String],
+    pub source_port: Ports,
+    pub destinations: &'a [String],
+    pub services: Vec<(Transport, Ports)>,
+    pub label: String,
+    pub note: String,
+    pub condition: Option<String>,
+    pub direction: Direction,
+    pub inferred: Vec<Field>,
+}
+
+struct TableReader<'t, 'r, 'a> {
+    text: &'t str,
+    reading: &'r mut Reading<'a>,
+    columns: Columns,
+    table: &'t Table,
+    /// The last text of each column, for cells that are left empty or say "ditto".
+    previous: Vec<Arc<str>>,
+    /// The text of a row that heads the rows under it.
+    group: Option<String>,
+    /// The first row of which an end is not said, and which: source, destination.
+    incomplete: Option<(Range<usize>, (bool, bool))>,
+}
+
+/// The ends of a row, and which of them stand elsewhere.
+#[derive(Default)]
+struct RowEnds {
+    sources: Vec<String>,
+    destinations: Vec<String>,
+    direction: Option<Direction>,
+    inferred: Vec<Field>,
+}
+
+impl TableReader<'_, '_, '_> {
+    fn row(&mut self, row: &Row, number: u32) {
+        if row.cells.iter().all(|cell| cell.text.is_empty()) || self.repeats_header(row) {
+            return;
+        }
+        if row.is_wider {
+            let reason = format!("it has {} cells, the header has {}", row.cells.len(), self.table.header.len());
+            self.reading.undecided(self.text, row.span.clone(), row.span.clone(), "RW1005", &reason);
+            return;
+        }
+        if let Some(group) = self.heads_rows(row) {
+            self.group = Some(group);
+            return;
+        }
+        let (texts, inherited) = self.texts(row);
+        for role in [Role::Inbound, Role::Outbound] {
+            if let Some(column) = self.columns.of(role) {
+                let flowing = if role == Role::Inbound { Flowing::Inbound } else { Flowing::Outbound };
+                if !words::is_blank(&texts[column]) {
+                    self.services(row, number, &texts, &inherited, &texts[column].clone(), column, Some(flowing));
+                }
+            }
+        }
+        if let Some(column) = self.columns.of(Role::Port) {
+            self.services(row, number, &texts, &inherited, &texts[column].clone(), column, None);
+        } else if let Some(start) = self.columns.of(Role::PortStart) {
+            let end = self.columns.of(Role::PortEnd).map(|column| texts[column].to_string()).unwrap_or_default();
+            let ports = if words::is_blank(&end) { texts[start].to_string() } else { format!("{}-{end}", texts[start]) };
+            self.services(row, number, &texts, &inherited, &ports, start, None);
+        }
+        self.previous = texts;
+    }
+
+    fn repeats_header(&self, row: &Row) -> bool {
+        let pairs = row.cells.iter().zip(&self.table.header);
+        row.cells.len() == self.table.header.len() && pairs.clone().all(|(cell, header)| cell.text.eq_ignore_ascii_case(&header.text))
+    }
+
+    /// The text of a row that has nothing but a title.
+    fn heads_rows(&self, row: &Row) -> Option<String> {
+        if self.table.header.len() < 3 {
+            return None;
+        }
+        let first = row.cells.first().filter(|cell| !cell.text.is_empty())?;
+        let is_title = row.cells.iter().skip(1).all(|cell| cell.text.is_empty() || cell.is_spanned && cell.text == first.text);
+        (is_title && !cell::is_explicit(&first.text) && self.columns.role(0) != Some(Role::Port)).then(|| one_line(&first.text))
+    }
+
+    /// The row's texts, one for each column of the header, and which columns are taken from above.
+    fn texts(&self, row: &Row) -> (Vec<Arc<str>>, HashSet<usize>) {
+        let mut texts: Vec<Arc<str>> = Vec::with_capacity(self.table.header.len());
+        let mut inherited = HashSet::new();
+        let mut is_leading = true;
+        for column in 0..self.table.header.len() {
+            let cell = row.cells.get(column);
+            let text: Arc<str> = cell.map_or_else(|| "".into(), |cell| cell.text.clone());
+            let role = self.columns.role(column);
+            let is_end = matches!(role, Some(Role::Source | Role::Destination | Role::Node | Role::Peer));
+            let takes = words::is_ditto(&text) && role.is_some() || text.is_empty() && is_leading && is_end;
+            is_leading &= text.is_empty() || role == Some(Role::Ignored);
+            match self.previous.get(column).filter(|_| takes) {
+                Some(previous) => {
+                    inherited.insert(column);
+                    texts.push(previous.clone());
+                }
+                None => texts.push(text),
+            }
+        }
+        (texts, inherited)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn services(
+        &mut self,
+        row: &Row,
+        number: u32,
+        texts: &[Arc<str>],
+        inherited: &HashSet<usize>,
+        ports: &str,
+        column: usize,
+        flowing: Option<Flowing>,
+    ) {
+        let place = row.cells.get(column).map_or(row.span.clone(), |cell: &Cell| cell.span.clone());
+        let fail = |reader: &mut Self, place: Range<usize>, reason: &str| {
+            reader.reading.undecided(reader.text, row.span.clone(), place, "RW1003", reason);
+        };
+        let protocol_text = self.columns.of(Role::Protocol).map(|column| texts[column].clone()).unwrap_or_default();
+        let protocols = cell::protocols(&protocol_text);
+        let is_portless = !protocols.transports.is_empty()
+            && protocols.transports.iter().all(|transport| transport.protocol().is_some_and(|protocol| !protocol.has_ports()));
+        let entries = match cell::read(ports) {
+            Err(_) if is_portless => vec![Entry { label: one_line(ports), ..Entry::default() }],
+            Err(reason) => return fail(self, place, &reason),
+            Ok(entries) if entries.is_empty() && is_portless => vec![Entry::default()],
+            Ok(entries) if entries.is_empty() && protocols.transports.contains(&Transport::Any) => {
+                vec![Entry { is_any: true, ..Entry::default() }]
+            }
+            Ok(entries) if entries.is_empty() => return fail(self, place, "it names no port"),
+            Ok(entries) => entries,
+        };
+        if !protocols.unknown.is_empty() && protocols.label.is_empty() || !words::is_blank(&protocol_text) && protocols.transports.is_empty() && protocols.label.is_empty() {
+            let column = self.columns.of(Role::Protocol).unwrap_or(column);
+            let place = row.cells.get(column).map_or(row.span.clone(), |cell| cell.span.clone());
+            if protocols.transports.is_empty() {
+                return fail(self, place, &format!("`{}` is no protocol", one_line(&protocol_text)));
+            }
+            let words = protocols.unknown.join(" ");
+            let diagnostic = Diagnostic::warning("RW1007", format!("`{words}` is no protocol; the rest of the cell is imported"))
+                .at(self.reading.span(place), "partly understood");
+            self.reading.diagnostics.push(diagnostic);
+        }
+        let action = match self.action(texts) {
+            Ok(action) => action,
+            Err(reason) => return fail(self, row.span.clone(), &reason),
+        };
+        let source_port = match self.columns.of(Role::SourcePort).map(|column| cell::read(&texts[column])) {
+            None => Ports::Unstated,
+            Some(Ok(entries)) => entries.first().map_or(Ports::Unstated, Entry::ports),
+            // "dynamic", "ephemeral": any free port, which the kernel picks.
+            Some(Err(_)) => Ports::Any,
+        };
+        let protocol_lines: Vec<&str> = protocol_text.lines().collect();
+        let port_lines = ports.lines().filter(|line| !words::is_blank(line)).count();
+        let is_zipped = protocol_lines.len() > 1 && protocol_lines.len() == port_lines && entries.len() == port_lines;
+        for (index, entry) in entries.iter().enumerate() {
+            let own = if is_zipped { cell::protocols(protocol_lines[index]) } else { protocols.clone() };
+            let ends = self.ends(texts, inherited, entry.arrow, flowing);
+            let conflict = !entry.transports.is_empty()
+                && !own.transports.is_empty()
+                && !own.transports.contains(&Transport::Any)
+                && own.label.is_empty()
+                && !entry.transports.iter().any(|transport| own.transports.contains(transport));
+            if conflict {
+                return fail(self, place, &format!("the port's protocol is not the `{}` of its column", one_line(&protocol_text)));
+            }
+            if ends.sources.len().max(1) * ends.destinations.len().max(1) > FLOWS_PER_ROW {
+                return fail(self, row.span.clone(), "it names too many ends");
+            }
+            self.emit(row, number, texts, action, &source_port, entry, &own, ends);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn emit(
+        &mut self,
+        row: &Row,
+        number: u32,
+        texts: &[Arc<str>],
+        action: Action,
+        source_port: &Ports,
+        entry: &Entry,
+        protocols: &cell::Protocols,
+        mut ends: RowEnds,
+    ) {
+        let service = self.columns.all(Role::Service).map(|column| one_line(&texts[column])).find(|text| !words::is_blank(text));
+        let label = service.filter(|service| !cell::is_explicit(service)).unwrap_or_else(|| {
+            if entry.label.is_empty() { one_line(&protocols.label) } else { entry.label.clone() }
+        });
+        let mut notes: Vec<String> = self.columns.all(Role::Note).map(|column| one_line(&texts[column])).collect();
+        for (column, text) in texts.iter().enumerate().filter(|(column, _)| self.columns.role(*column).is_none()) {
+            if !words::is_blank(text) {
+                let header = self.table.header.get(column).map_or("", |cell| &*cell.text);
+                notes.push(if header.is_empty() { one_line(text) } else { format!("{}: {}", one_line(header), one_line(text)) });
+            }
+        }
+        notes.push(entry.remark.clone());
+        notes.retain(|note| !words::is_blank(note));
+        let note = notes.join("; ");
+
+        let mut transports = entry.transports.clone();
+        if transports.is_empty() {
+            transports.clone_from(&protocols.transports);
+        }
+        if transports.is_empty() && entry.is_any && !self.columns.has(Role::Protocol) {
+            transports.push(Transport::Any);
+        }
+        if transports.is_empty()
+            && let Some(protocol) = carrier(&label).or_else(|| stated_in(&note))
+        {
+            transports.push(Transport::Is(protocol));
+            ends.inferred.push(Field::Protocol);
+        }
+        if transports.is_empty() {
+            transports.push(Transport::Unstated);
+        }
+        let port_text = self.columns.of(Role::Port).map_or("", |column| &*texts[column]);
+        let services = transports.iter().map(|transport| (*transport, ports_of(*transport, entry, port_text))).collect();
+
+        let conditions = texts.iter().enumerate().filter(|(column, _)| {
+            self.columns.role(*column) != Some(Role::Note) || texts[*column].len() < 24
+        });
+        let condition = conditions.filter_map(|(_, text)| prose::condition(text)).next();
+        let direction = ends.direction.unwrap_or(Direction::OneWay);
+        if direction == Direction::Unknown {
+            let diagnostic = Diagnostic::warning("RW1004", "the row does not say who opens the connection")
+                .at(self.reading.span(row.span.clone()), "no direction")
+                .help("write the rule by hand; the row is kept as a comment in the policy");
+            if self.reading.diagnostics.last() != Some(&diagnostic) {
+                self.reading.diagnostics.push(diagnostic);
+            }
+        } else if ends.sources.is_empty() || ends.destinations.is_empty() {
+            let missing = (ends.sources.is_empty(), ends.destinations.is_empty());
+            self.incomplete.get_or_insert((row.span.clone(), missing));
+        }
+        let draft = Draft {
+            action,
+            sources: &ends.sources,
+            source_port: source_port.clone(),
+            destinations: &ends.destinations,
+            services,
+            label: without_condition(&label),
+            note,
+            condition,
+            direction,
+            inferred: ends.inferred,
+        };
+        self.reading.emit(draft, row.span.clone(), number);
+    }
+
+    fn action(&self, texts: &[Arc<str>]) -> Result<Action, String> {
+        let Some(text) = self.columns.of(Role::Action).map(|column| texts[column].trim().to_lowercase()) else {
+            return Ok(Action::Allow);
+        };
+        let first = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
+        match first {
+            "" | "allow" | "allowed" | "permit" | "permitted" | "accept" | "pass" | "open" | "yes" | "enable" | "allows" | "required" => Ok(Action::Allow),
+            "deny" | "denied" | "block" | "blocked" | "drop" | "reject" | "forbid" | "forbidden" | "closed" => Ok(Action::Deny),
+            _ => Err(format!("`{text}` is neither allow nor deny")),
+        }
+    }
+
+    fn names(&self, role: Role, texts: &[Arc<str>]) -> Vec<String> {
+        let column = self.columns.of(role);
+        column.map(|column| &texts[column]).filter(|text| !words::is_blank(text)).map(|text| cell::names(text)).unwrap_or_default()
+    }
+
+    fn ends(&self, texts: &[Arc<str>], inherited: &HashSet<usize>, arrow: Option<Arrow>, flowing: Option<Flowing>) -> RowEnds {
+        let context = self.reading.context;
+        let mut ends = RowEnds { sources: self.names(Role::Source, texts), destinations: self.names(Role::Destination, texts), ..RowEnds::default() };
+        for (role, field) in [(Role::Source, Field::Source), (Role::Destination, Field::Destination)] {
+            if self.columns.of(role).is_some_and(|column| inherited.contains(&column)) {
+                ends.inferred.push(field);
+            }
+        }
+        let direction_text = self.columns.of(Role::Direction).map(|column| texts[column].clone()).unwrap_or_default();
+        let mut arrow = arrow;
+        let mut is_stated = arrow.is_some();
+        if let Some((left, found, right)) = cell::arrow(&direction_text) {
+            is_stated = true;
+            let (left, right) = (cell::names(left), cell::names(right));
+            if !left.is_empty() && !right.is_empty() {
+                (ends.sources, ends.destinations) = (left, right);
+            }
+            arrow = Some(found);
+        }
+        let group_flowing = self.group.as_deref().and_then(words::flowing_in_prose);
+        let row_flowing = flowing.or_else(|| words::flowing(&direction_text)).filter(|_| arrow.is_none());
+        is_stated |= row_flowing.is_some();
+        let flowing = row_flowing.or(group_flowing).or(context.flowing);
+        if direction_text.len() > 3 && !is_stated && ends.sources.is_empty() && ends.destinations.is_empty() {
+            let found = prose::heading_ends(&direction_text);
+            is_stated |= !found.is_empty();
+            (ends.sources, ends.destinations) = (found.sources, found.destinations);
+        }
+
+        let column_node = self.names(Role::Node, texts);
+        let has_node_column = !column_node.is_empty();
+        let group_node = self.group.as_deref().and_then(prose::heading_node);
+        let node = if has_node_column { column_node } else { group_node.or_else(|| context.node.clone()).into_iter().collect() };
+        let peer = self.names(Role::Peer, texts);
+
+        if self.columns.has(Role::Peer) {
+            let (inferred, known) = if has_node_column { (None, true) } else { (Some(()), !node.is_empty()) };
+            let field = match flowing {
+                Some(Flowing::Inbound) => {
+                    (ends.sources, ends.destinations) = (peer, node);
+                    Field::Destination
+                }
+                _ => {
+                    (ends.sources, ends.destinations) = (node, peer);
+                    Field::Source
+                }
+            };
+            if inferred.is_some() && known {
+                ends.inferred.push(field);
+            }
+            ends.direction = Some(match flowing {
+                Some(Flowing::Both) => Direction::Both,
+                Some(_) => Direction::OneWay,
+                None => Direction::Unknown,
+            });
+        } else if ends.sources.is_empty() || ends.destinations.is_empty() {
+            let names_both = self.columns.has(Role::Source) && self.columns.has(Role::Destination);
+            if names_both && !is_stated && !(ends.sources.is_empty() && ends.destinations.is_empty()) {
+                ends.direction = Some(Direction::Unknown);
+            } else {
+                self.complete(&mut ends, &node, has_node_column, flowing);
+            }
+        }
+        match arrow {
+            Some(Arrow::Left) => {
+                std::mem::swap(&mut ends.sources, &mut ends.destinations);
+                ends.direction = Some(Direction::OneWay);
+            }
+            Some(Arrow::Both) => ends.direction = Some(Direction::Both),
+            Some(Arrow::Right) => ends.direction = Some(Direction::OneWay),
+            None if row_flowing == Some(Flowing::Both) => ends.direction = Some(Direction::Both),
+            None => {}
+        }
+        let is_self = |names: &[String]| !names.is_empty() && names.iter().all(|name| is_local(name));
+        if is_self(&ends.sources) || is_self(&ends.destinations) {
+            ends.direction = Some(Direction::Local);
+        }
+        ends
+    }
+
+    /// Takes an end that the row does not name from the node's column, the heading or the sentence before.
+    fn complete(&self, ends: &mut RowEnds, node: &[String], has_node_column: bool, flowing: Option<Flowing>) {
+        let said = &self.reading.context.ends;
+        let is_outbound = flowing == Some(Flowing::Outbound);
+        let neither = ends.sources.is_empty() && ends.destinations.is_empty();
+        let fills_source = if neither { is_outbound } else { ends.sources.is_empty() };
+        let mut infer = |names: &mut Vec<String>, from: &[String], field: Field, is_inferred: bool| {
+            if names.is_empty() && !from.is_empty() {
+                names.extend_from_slice(from);
+                if is_inferred {
+                    ends.inferred.push(field);
+                }
+            }
+        };
+        if neither && !has_node_column && !said.sources.is_empty() && !said.destinations.is_empty() {
+            infer(&mut ends.sources, &said.sources, Field::Source, true);
+            infer(&mut ends.destinations, &said.destinations, Field::Destination, true);
+        } else if fills_source {
+            infer(&mut ends.sources, if has_node_column || said.sources.is_empty() { node } else { &said.sources }, Field::Source, !has_node_column);
+            if is_outbound {
+                infer(&mut ends.destinations, &said.destinations, Field::Destination, true);
+            }
+        } else {
+            infer(&mut ends.destinations, if has_node_column || said.destinations.is_empty() { node } else { &said.destinations }, Field::Destination, !has_node_column);
+            if !has_node_column && ends.sources.is_empty() {
+                infer(&mut ends.sources, &said.sources, Field::Source, true);
+            }
+        }
+        if ends.sources.is_empty() && ends.destinations.is_empty() && flowing.is_none() {
+            ends.direction = Some(Direction::Unknown);
+        }
+    }
+}
+
+fn is_local(name: &str) -> bool {
+    matches!(name.to_lowercase().as_str(), "self" | "localhost" | "local" | "loopback" | "itself" | "same host" | "127.0.0.1" | "local host" | "local only" | "localhost only")
+}
+
+fn carrier(label: &str) -> Option<Protocol> {
+    let mut carriers = label.split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| !word.is_empty()).map(words::carrier);
+    let first = carriers.next()??;
+    carriers.all(|carrier| carrier == Some(first)).then_some(first)
+}
+
+/// The only transport that a note names.
+fn stated_in(note: &str) -> Option<Protocol> {
+    let words: Vec<&str> = note.split(|c: char| !c.is_alphanumeric()).collect();
+    let has = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
+    match (has("tcp"), has("udp")) {
+        (true, false) => Some(Protocol::TCP),
+        (false, true) => Some(Protocol::UDP),
+        _ => None,
+    }
+}
+
+fn ports_of(transport: Transport, entry: &Entry, text: &str) -> Ports {
+    let Some(protocol) = transport.protocol() else { return entry.ports() };
+    if protocol.is_icmp() {
+        return icmp_types(entry, text);
+    }
+    if !protocol.has_ports() {
+        return Ports::Unstated;
+    }
+    entry.ports()
+}
+
+/// "0, 8 *", "type 8 code 0", "echo request".
+fn icmp_types(entry: &Entry, text: &str) -> Ports {
+    let lower = text.to_lowercase();
+    if let Some((_, after)) = lower.split_once("type") {
+        let types: Vec<u8> = after
+            .split("code")
+            .next()
+            .unwrap_or("")
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        if !types.is_empty() {
+            return Ports::Types(types.into());
+        }
+    }
+    if lower.contains("echo") {
+        let mut types = Vec::new();
+        types.extend(lower.contains("reply").then_some(0));
+        types.extend((lower.contains("request") || types.is_empty()).then_some(8));
+        return Ports::Types(types.into());
+    }
+    let types: Vec<u8> = entry.ports.iter().filter_map(|interval| u8::try_from(interval.last()).ok().filter(|_| interval.is_single())).collect();
+    if types.is_empty() || types.len() < entry.ports.len() { Ports::Unstated } else { Ports::Types(types.into()) }
+}
+
+fn without_condition(label: &str) -> String {
+    match (prose::condition(label), label.split_once('(')) {
+        (Some(_), Some((name, _))) => name.trim().to_owned(),
+        _ => label.to_owned(),
+    }
+}
