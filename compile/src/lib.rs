@@ -1,1 +1,164 @@
-//! (in the making)
+//! Policy and node -> ruleset.
+//!
+//! In: a resolved policy and the name of one of its nodes. Out: that node's rules, clipped to it and
+//! in order of precedence, and what the operator should know about them. Never: text, node state,
+//! a clock; the same policy gives the same ruleset.
+
+use ringwall_diagnostic::Diagnostic;
+use ringwall_packet::{AddressSet, Family, UpperSet};
+use ringwall_policy::{Action, End, Name, Node, Policy, Rule, Stage, receivable};
+use ringwall_ruleset::{Effect, Entry, Floor, Forward, Path, Ruleset};
+
+/// The id of the floor's management entry.
+pub const MANAGEMENT: &str = "management";
+
+/// The rules of one node. `None` when the policy has no node of this name.
+pub fn compile(policy: &Policy, node: &str) -> Option<(Ruleset, Vec<Diagnostic>)> {
+    let node = policy.nodes.get(node)?;
+    let mut rules: Vec<&Rule> = policy.rules.iter().collect();
+    rules.sort_by_key(|rule| (rule.action == Action::Allow, &rule.id));
+    let compiler = Compiler { policy, node, local: node.local(), rules };
+    let forward = if node.routes.is_empty() {
+        Forward::Containers { unmanaged: node.unmanaged.clone() }
+    } else {
+        Forward::Routed(compiler.entries(Path::Forward))
+    };
+    let ruleset = Ruleset {
+        node: node.name.to_string(),
+        audit: node.stage == Stage::Audit,
+        local: compiler.local.clone(),
+        protected: policy.protected.clone(),
+        floor: Floor {
+            dhcp: !policy.floor.without_dhcp,
+            neighbour_discovery: !policy.floor.without_neighbour_discovery,
+            multicast_listener: !policy.floor.without_multicast_listener,
+        },
+        input: compiler.entries(Path::Input),
+        output: compiler.entries(Path::Output),
+        forward,
+    };
+    Some((ruleset, compiler.warnings()))
+}
+
+struct Compiler<'a> {
+    policy: &'a Policy,
+    node: &'a Node,
+    local: AddressSet,
+    /// Deny before allow, each by id.
+    rules: Vec<&'a Rule>,
+}
+
+impl Compiler<'_> {
+    fn entries(&self, path: Path) -> Vec<Entry> {
+        let mut entries = self.management(path);
+        for rule in &self.rules {
+            let upper = rule.upper();
+            let Ok(interface) = self.interface(rule) else { continue };
+            let effect = match (rule.action, path) {
+                (Action::Allow, _) => Effect::Accept { session_timeout: rule.session_timeout },
+                // A local program learns at once; a stranger learns nothing, unless the rule says so.
+                (Action::Deny, Path::Output) => Effect::Reject,
+                (Action::Deny, Path::Input | Path::Forward) if rule.reject => Effect::Reject,
+                (Action::Deny, Path::Input | Path::Forward) => Effect::Drop,
+            };
+            for (source, destination) in rule.directions() {
+                let pairs = self.clip(path, &source.addresses, destination);
+                entries.extend(pairs.into_iter().map(|(source, destination, names)| Entry {
+                    id: rule.id.to_string(),
+                    effect,
+                    source,
+                    destination,
+                    names,
+                    upper: upper.clone(),
+                    interface: interface.clone(),
+                    expires: rule.expires,
+                    audit: rule.stage == Stage::Audit,
+                    log: rule.log,
+                }));
+            }
+        }
+        entries
+    }
+
+    fn management(&self, path: Path) -> Vec<Entry> {
+        let Some(management) = self.policy.management.as_ref().filter(|_| !self.policy.floor.without_management) else {
+            return Vec::new();
+        };
+        let upper: UpperSet = management.services.iter().flat_map(|service| service.upper.cubes()).cloned().collect();
+        let nodes = End { text: String::new(), addresses: self.policy.node_addresses(), names: Default::default() };
+        let pairs = self.clip(path, &management.from.addresses, &nodes);
+        let entry = |(source, destination, names)| Entry {
+            id: MANAGEMENT.into(),
+            effect: Effect::Accept { session_timeout: None },
+            source,
+            destination,
+            names,
+            upper: upper.clone(),
+            interface: None,
+            expires: None,
+            audit: false,
+            log: false,
+        };
+        pairs.into_iter().map(entry).collect()
+    }
+
+    /// The parts of a pair of ends that go this way through the node, without those that can't
+    /// match any packet.
+    fn clip(
+        &self,
+        path: Path,
+        source: &AddressSet,
+        destination: &End,
+    ) -> Vec<(AddressSet, AddressSet, std::collections::BTreeSet<String>)> {
+        let to = &destination.addresses;
+        let mut pairs = match path {
+            Path::Input => {
+                let received = self.local.union(&receivable(self.policy.internal.as_ref()));
+                vec![(source.clone(), to.intersection(&received))]
+            }
+            Path::Output => vec![(source.intersection(&self.local), to.clone())],
+            Path::Forward => {
+                let routes = &self.node.routes;
+                vec![(source.intersection(routes), to.clone()), (source.difference(routes), to.intersection(routes))]
+            }
+        };
+        pairs.retain(|(source, to)| Family::ALL.iter().any(|family| source.has(*family) && to.has(*family)));
+        let mut clipped: Vec<_> = pairs.into_iter().map(|(source, to)| (source, to, Default::default())).collect();
+        let from = match path {
+            Path::Input => AddressSet::default(),
+            Path::Output => source.intersection(&self.local),
+            Path::Forward => source.intersection(&self.node.routes),
+        };
+        if !destination.names.is_empty() && !from.is_empty() {
+            clipped.push((from, AddressSet::full(), destination.names.clone()));
+        }
+        clipped
+    }
+
+    /// The kernel's name of the interface that a rule asks for; the error is the policy's name of
+    /// an interface that this node does not have.
+    fn interface<'r>(&self, rule: &'r Rule) -> Result<Option<String>, &'r Name> {
+        let Some(via) = &rule.via else { return Ok(None) };
+        self.node.interfaces.get(via).map(|name| Some(name.clone())).ok_or(via)
+    }
+
+    fn warnings(&self) -> Vec<Diagnostic> {
+        let mut warnings = Vec::new();
+        for rule in &self.rules {
+            let Err(via) = self.interface(rule) else { continue };
+            let concerns = |path| {
+                rule.directions().any(|(source, destination)| !self.clip(path, &source.addresses, destination).is_empty())
+            };
+            if Path::ALL.into_iter().any(concerns) {
+                let node = &self.node.name;
+                let message = format!("node `{node}` has no interface `{via}`, so it does not open this rule");
+                warnings.push(
+                    Diagnostic::warning("RW3001", message)
+                        .at(rule.origin.span, format!("asks for `{via}`"))
+                        .help(format!("name it under the node: `interfaces: {{ {via}: KERNEL_NAME }}`")),
+                );
+            }
+        }
+        warnings
+    }
+}

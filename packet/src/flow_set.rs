@@ -111,6 +111,11 @@ impl UpperSet {
         self.0.is_empty()
     }
 
+    /// The part that can be in packets of a family: without the other family's ICMP types.
+    pub fn of_family(&self, family: Family) -> Self {
+        self.0.iter().filter_map(|cube| cube.of_family(family)).collect()
+    }
+
     pub fn contains(&self, upper: Upper, family: Family) -> bool {
         self.0.iter().any(|cube| cube.contains(upper, family))
     }

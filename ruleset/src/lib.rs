@@ -1,1 +1,11 @@
-//! (in the making)
+//! One node's rules: a neutral model, its meaning, and each target's text.
+//!
+//! In: entries that the compiler has clipped to the node. Out: nftables text, and the verdict for
+//! any flow. Never: the policy language, node state, files or the kernel.
+
+mod meaning;
+mod model;
+pub mod nftables;
+
+pub use meaning::{Decider, Path, Verdict};
+pub use model::{Effect, Entry, Floor, Forward, Ruleset};

@@ -1,0 +1,18 @@
+//! nftables text: the body of a generation, and the transactions that load, confirm and remove it.
+//!
+//! In: a [`Ruleset`](crate::Ruleset), generation numbers. Out: text for `nft -f -`; the text that is
+//! shown is the text that is loaded. Never: a process, a socket, or another program's table.
+
+mod body;
+mod layout;
+mod linear;
+mod text;
+mod transaction;
+
+pub use body::{body, name_set, name_sets, timeout_objects};
+pub use transaction::{
+    BLOCKS_TABLE, Confirm, Generation, Installed, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
+};
+
+/// NFLOG group of our logged packets (`nfnetlink_log`; any free 16-bit number does).
+pub const LOG_GROUP: u16 = 8677;
