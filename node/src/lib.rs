@@ -1,3 +1,4 @@
 //! (in the making)
 
 pub mod kernel;
+pub mod probe;

@@ -18,7 +18,7 @@ mod nft;
 mod read;
 mod socket;
 mod uapi;
-mod wire;
+pub(crate) mod wire;
 
 //pub use conntrack::{Connection, ConnectionCount, Status, TcpState, Tuple, TupleUpper};
 //pub use digest::Digest;

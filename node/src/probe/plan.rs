@@ -1,0 +1,195 @@
+//! What to probe, as data: one JSON line for the plan, then one for each probe.
+//!
+//! In and out: a [`Plan`] and its text. Both ends of a probe read the same lines, so that they
+//! agree on the packet that stands for it. Never: what the answer should be, which is the judge's.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use ringwall_packet::Protocol;
+use serde::{Deserialize, Serialize};
+
+/// The `schema` of a plan's first line.
+pub const PLAN_SCHEMA: &str = "ringwall.probe-plan/1";
+
+/// A plan that is larger than this is not one of ours.
+const MOST_PROBES: usize = 1_000_000;
+
+/// How the probes of a plan are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How long to wait for an answer to one packet, in milliseconds.
+    pub timeout_ms: u64,
+    /// How often to send again when nothing came back.
+    pub retries: u32,
+    /// The most probes under way at once.
+    pub parallel: usize,
+    /// How long the destination watches for these probes, in milliseconds; its marks in the kernel
+    /// end by themselves after that, whatever becomes of the process.
+    pub life_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { timeout_ms: 1_000, retries: 1, parallel: 8_192, life_ms: 300_000 }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub settings: Settings,
+    pub probes: Vec<Probe>,
+}
+
+/// One flow to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Unique in a plan; observations refer to it.
+    pub id: u32,
+    /// The address to send from.
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    #[serde(flatten)]
+    pub packet: Packet,
+}
+
+/// The packet that stands for the flow. Its source port (or identifier) is the token by which the
+/// destination knows it again, also beside a real listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum Packet {
+    Tcp {
+        source_port: u16,
+        port: u16,
+        /// The source port of the second try, past the source's own output; none: no second try.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past_source_port: Option<u16>,
+        /// Whether to ask an open port for its TLS version.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tls: bool,
+    },
+    Udp {
+        source_port: u16,
+        port: u16,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past_source_port: Option<u16>,
+    },
+    /// An echo request of ICMP (RFC 792) or ICMPv6 (RFC 4443), by the addresses' family.
+    Echo { identifier: u16 },
+    /// A datagram of any other protocol that has no ports.
+    Other { number: u8 },
+}
+
+/// Which of the two tries of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Try {
+    /// As any program of the source would send it.
+    Plain,
+    /// Once more, let through by the source's own output, so that an open destination can't hide
+    /// behind a closed source.
+    PastSource,
+}
+
+/// Source, destination and protocol number of one try.
+pub type Tuple = (SocketAddr, SocketAddr, u8);
+
+impl Probe {
+    /// The header fields of a try of TCP or UDP; `None` for other protocols and tries not planned.
+    pub fn tuple(&self, which: Try) -> Option<Tuple> {
+        let (protocol, plain, past, port) = match self.packet {
+            Packet::Tcp { source_port, past_source_port, port, .. } => (Protocol::TCP, source_port, past_source_port, port),
+            Packet::Udp { source_port, past_source_port, port } => (Protocol::UDP, source_port, past_source_port, port),
+            Packet::Echo { .. } | Packet::Other { .. } => return None,
+        };
+        let source_port = match which {
+            Try::Plain => plain,
+            Try::PastSource => past?,
+        };
+        Some((SocketAddr::new(self.source, source_port), SocketAddr::new(self.destination, port), protocol.0))
+    }
+
+    /// What a datagram of this probe carries.
+    pub fn token(&self) -> Vec<u8> {
+        format!("ringwall probe {}\n", self.id).into_bytes()
+    }
+}
+
+/// Every tuple of a plan, with the probe and the try that it stands for.
+pub fn tuples(probes: &[Probe]) -> HashMap<Tuple, (u32, Try)> {
+    let tries = |probe: &Probe| {
+        let probe = *probe;
+        [Try::Plain, Try::PastSource].into_iter().filter_map(move |which| Some((probe.tuple(which)?, (probe.id, which))))
+    };
+    probes.iter().flat_map(tries).collect()
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("the plan could not be read")]
+    Read(#[source] std::io::Error),
+    #[error("line {line} of the plan is not what it should be")]
+    Line { line: usize, #[source] source: serde_json::Error },
+    #[error("the plan's schema is `{0}`, this program reads `{PLAN_SCHEMA}`")]
+    Schema(String),
+    #[error("the plan ends after {found} of {expected} probes")]
+    Short { found: usize, expected: usize },
+    #[error("a plan of {0} probes is too large")]
+    Large(usize),
+    #[error("probe {0} goes from one address family to the other")]
+    Families(u32),
+    #[error("probe {0} is there twice")]
+    Twice(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct FirstLine {
+    schema: String,
+    probes: usize,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+impl Plan {
+    pub fn write(&self, mut to: impl Write) -> std::io::Result<()> {
+        let first = FirstLine { schema: PLAN_SCHEMA.into(), probes: self.probes.len(), settings: self.settings };
+        serde_json::to_writer(&mut to, &first)?;
+        to.write_all(b"\n")?;
+        for probe in &self.probes {
+            serde_json::to_writer(&mut to, probe)?;
+            to.write_all(b"\n")?;
+        }
+        to.flush()
+    }
+
+    /// Reads as many lines as the first one announces, and no further.
+    pub fn read(from: impl BufRead) -> Result<Self, PlanError> {
+        let mut lines = from.lines();
+        let mut next = |found, expected| match lines.next() {
+            Some(line) => line.map_err(PlanError::Read),
+            None => Err(PlanError::Short { found, expected }),
+        };
+        let line_error = |line| move |source| PlanError::Line { line, source };
+        let first: FirstLine = serde_json::from_str(&next(0, 0)?).map_err(line_error(1))?;
+        if first.schema != PLAN_SCHEMA {
+            return Err(PlanError::Schema(first.schema));
+        }
+        if first.probes > MOST_PROBES {
+            return Err(PlanError::Large(first.probes));
+        }
+        let mut seen = std::collections::HashSet::new();
+        let mut probes = Vec::new();
+        for index in 0..first.probes {
+            let probe: Probe = serde_json::from_str(&next(index, first.probes)?).map_err(line_error(index + 2))?;
+            if probe.source.is_ipv4() != probe.destination.is_ipv4() {
+                return Err(PlanError::Families(probe.id));
+            }
+            if !seen.insert(probe.id) {
+                return Err(PlanError::Twice(probe.id));
+            }
+            probes.push(probe);
+        }
+        Ok(Self { settings: first.settings, probes })
+    }
+}

@@ -1,0 +1,228 @@
+//! Probes between hosts of a lab, with tables that hold the sets that a compiled ruleset has.
+
+use std::io::PipeReader;
+use std::net::IpAddr;
+use std::sync::mpsc;
+
+use ringwall_lab::{Lab, Topology};
+use ringwall_node::probe::{
+    Conclusion, DestinationLine, DestinationReport, Disposition, Expectation, Finding, Packet, Place, Plan, Probe,
+    Settings, SourceReport, evidence, judge, probe, respond,
+};
+
+const SOURCE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+const DESTINATION: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];
+
+fn addresses(of: [&str; 2]) -> Vec<IpAddr> {
+    of.iter().map(|address| address.parse().expect("an address")).collect()
+}
+
+fn lab() -> Lab {
+    let gateways = ["192.0.2.254", "2001:db8::fe"].map(|address| address.parse::<IpAddr>().expect("an address"));
+    let nodes = [("a", addresses(SOURCE)), ("b", addresses(DESTINATION))];
+    Lab::start(&Topology::star("router", gateways, nodes)).expect("root, and the tools of the lab")
+}
+
+/// A table with the probes' sets, and these rules for what is new.
+fn table(output: &str, input: &str) -> String {
+    let keys = |family| format!("type {family} . {family} . inet_proto . inet_service . inet_service; flags timeout");
+    let (v4, v6) = (keys("ipv4_addr"), keys("ipv6_addr"));
+    format!(
+        "table inet ringwall {{
+          set probe_pass4 {{ {v4}; }}
+          set probe_pass6 {{ {v6}; }}
+          set probe_watch4 {{ {v4}; }}
+          set probe_watch6 {{ {v6}; }}
+          chain output {{
+            type filter hook output priority filter; policy accept;
+            oifname lo accept
+            meta l4proto ipv6-icmp icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+            ct state established,related accept
+            ip saddr . ip daddr . meta l4proto . th sport . th dport @probe_pass4 accept
+            ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport @probe_pass6 accept
+            goto g1_out
+          }}
+          chain input {{
+            type filter hook input priority filter; policy accept;
+            iifname lo accept
+            meta l4proto ipv6-icmp icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+            ip saddr . ip daddr . meta l4proto . th sport . th dport @probe_watch4 meta nftrace set 1
+            ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport @probe_watch6 meta nftrace set 1
+            ct state established,related accept
+            goto g1_in
+          }}
+          chain g1_r_web {{ accept; }}
+          chain g1_default {{ drop; }}
+          chain g1_out {{ {output}
+            goto g1_default; }}
+          chain g1_in {{ {input}
+            goto g1_default; }}
+        }}"
+    )
+}
+
+fn load(lab: &Lab, host: &str, rules: &str) {
+    lab.host(host).expect("a host").output("nft", &["-f", "-"], rules).expect("nft takes the rules");
+}
+
+fn settings() -> Settings {
+    Settings { timeout_ms: 250, ..Settings::default() }
+}
+
+/// Runs both ends and judges each probe against its expectation.
+fn verify(lab: &Lab, flows: &[(Packet, Expectation)], family: usize) -> Vec<Finding> {
+    let (source, destination) = (addresses(SOURCE)[family], addresses(DESTINATION)[family]);
+    let probes = (0..).zip(flows).map(|(id, (packet, _))| Probe { id, source, destination, packet: *packet }).collect();
+    let plan = Plan { settings: settings(), probes };
+    let (sent, seen) = run(lab, &plan);
+    let judged = plan.probes.iter().zip(flows).map(|(probe, (_, expectation))| {
+        judge(probe, expectation, &evidence(probe, &[&sent], &[Ok(&seen)]))
+    });
+    judged.collect()
+}
+
+fn run(lab: &Lab, plan: &Plan) -> (SourceReport, DestinationReport) {
+    let (a, b) = (lab.host("a").expect("a host"), lab.host("b").expect("a host"));
+    let (stop, keep): (PipeReader, _) = std::io::pipe().expect("a pipe");
+    let (say, hear) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let responder = scope.spawn(move || {
+            let report = |line| say.send(line).map_err(std::io::Error::other);
+            b.run(|| respond(plan, stop, report)).expect("a namespace").expect("a responder")
+        });
+        let mut seen = DestinationReport::default();
+        while seen.watching().is_none() {
+            seen.take(hear.recv().expect("ready"));
+        }
+        let mut sent = SourceReport::default();
+        let probing = a.run(|| {
+            probe(plan, |line| {
+                sent.take(line);
+                Ok(())
+            })
+        });
+        probing.expect("a namespace").expect("probes");
+        drop(keep);
+        responder.join().expect("no panic");
+        let rest: Vec<DestinationLine> = hear.iter().collect();
+        assert_eq!(rest.last(), Some(&DestinationLine::Done));
+        rest.into_iter().for_each(|line| seen.take(line));
+        (sent, seen)
+    })
+}
+
+fn tcp(source_port: u16, port: u16) -> Packet {
+    Packet::Tcp { source_port, port, past_source_port: Some(source_port + 1), tls: false }
+}
+
+fn udp(source_port: u16, port: u16) -> Packet {
+    Packet::Udp { source_port, port, past_source_port: Some(source_port + 1) }
+}
+
+const OPEN: Expectation = Expectation {
+    open: true,
+    source_enforces: true,
+    destination_enforces: true,
+    between_enforces: false,
+    min_tls: None,
+};
+const CLOSED: Expectation = Expectation { open: false, ..OPEN };
+
+fn assert_as_declared(findings: &[Finding]) {
+    for (index, finding) in findings.iter().enumerate() {
+        assert_eq!(finding.conclusion, Conclusion::AsDeclared, "flow {index}: {finding:?}");
+    }
+}
+
+#[test]
+fn declared_flows_are_open_and_others_closed_at_both_ends() {
+    let lab = lab();
+    load(&lab, "a", &table("tcp dport 443 goto g1_r_web; udp dport 4567 goto g1_r_web;", ""));
+    load(&lab, "b", &table("", "tcp dport 443 goto g1_r_web; udp dport 4567 goto g1_r_web;"));
+    for family in [0, 1] {
+        let flows = [
+            (tcp(61000, 443), OPEN),
+            (udp(61000, 4567), OPEN),
+            (tcp(61002, 444), CLOSED),
+            (udp(61002, 4568), CLOSED),
+            (tcp(61004, 4567), CLOSED),
+        ];
+        let findings = verify(&lab, &flows, family);
+        assert_as_declared(&findings);
+        let decided = |index: usize| findings[index].decided_by.as_ref().expect("a trace").chain.as_str();
+        assert_eq!(decided(0), "g1_r_web");
+        assert_eq!(decided(2), "g1_default");
+    }
+}
+
+#[test]
+fn an_open_destination_does_not_hide_behind_a_closed_source() {
+    let lab = lab();
+    load(&lab, "a", &table("", ""));
+    load(&lab, "b", &table("", "tcp dport 22 goto g1_r_web; udp dport 53 goto g1_r_web;"));
+    for family in [0, 1] {
+        for finding in verify(&lab, &[(tcp(61000, 22), CLOSED), (udp(61000, 53), CLOSED)], family) {
+            assert_eq!(finding.conclusion, Conclusion::NotAsDeclared, "{finding:?}");
+            assert!(finding.reason.contains("only the source closes it"), "{finding:?}");
+        }
+    }
+}
+
+#[test]
+fn an_open_source_does_not_hide_behind_a_closed_destination() {
+    let lab = lab();
+    load(&lab, "a", &table("accept", ""));
+    load(&lab, "b", &table("", ""));
+    for finding in verify(&lab, &[(tcp(61000, 22), CLOSED), (udp(61000, 53), CLOSED)], 0) {
+        assert_eq!(finding.conclusion, Conclusion::NotAsDeclared, "{finding:?}");
+        assert_eq!(finding.closed_at, Some(Place::Destination));
+        assert!(finding.reason.contains("only the destination closes it"), "{finding:?}");
+    }
+}
+
+#[test]
+fn a_declared_flow_that_is_closed_says_where() {
+    let lab = lab();
+    load(&lab, "a", &table("tcp dport 443 accept", ""));
+    load(&lab, "b", &table("", "tcp dport 80 accept"));
+    let findings = verify(&lab, &[(tcp(61000, 443), OPEN), (tcp(61002, 80), OPEN), (udp(61000, 53), OPEN)], 0);
+    let said: Vec<_> = findings.iter().map(|finding| finding.reason.as_str()).collect();
+    assert_eq!(said, [
+        "the destination's input closes it",
+        "the source's output closes it; the destination lets it in",
+        "the source's output closes it, and so does the destination's input",
+    ]);
+    assert_eq!(findings[0].decided_by.as_ref().expect("a trace").chain, "g1_default");
+}
+
+#[test]
+fn rejected_dropped_and_unreachable_are_three_answers() {
+    let lab = lab();
+    load(&lab, "b", &table(
+        "",
+        "tcp dport 1 reject with tcp reset; meta l4proto { tcp, udp } th dport 2 reject with icmpx admin-prohibited; \
+         meta l4proto { tcp, udp } th dport 3 drop; accept",
+    ));
+    let expectation = Expectation { source_enforces: false, ..CLOSED };
+    for family in [0, 1] {
+        let flows = [
+            (tcp(61000, 1), expectation),
+            (tcp(61002, 2), expectation),
+            (udp(61002, 2), expectation),
+            (tcp(61004, 3), expectation),
+            (udp(61004, 3), expectation),
+        ];
+        let findings = verify(&lab, &flows, family);
+        assert_as_declared(&findings);
+        let dispositions: Vec<_> = findings.iter().map(|finding| finding.disposition).collect();
+        use Disposition::{Dropped, Rejected};
+        assert_eq!(dispositions, [Rejected, Rejected, Rejected, Dropped, Dropped]);
+    }
+    // The router forgets the way there.
+    let router = lab.host("router").expect("a host");
+    router.output("ip", &["route", "replace", "unreachable", "198.51.100.1/32"], "").expect("a route");
+    router.output("ip", &["route", "del", "198.51.100.1/32", "dev", "b"], "").ok();
+    for finding in verify(&lab, &[(tcp(61010, 3), expectation), (udp(61010, 3), expectation)], 0) {
+        assert_eq!((finding.disposition, finding.conclusion), (Disposition::Unreachable, Conclusion::Unknown), "{finding:?}");
+    }
+}
