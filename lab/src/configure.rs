@@ -1,7 +1,10 @@
 //! The texts that make a lab out of a topology.
 //!
-//! In: a topology. Out: one `ip -batch` text that makes namespaces and cables, and one shell script
-//! for each host. Never: a process.
+//! In: a topology. Out: a shell script that makes namespaces and cables, and one for each host that
+//! configures it from inside. Never: a process.
+//!
+//! Each script says [`CONFIGURED`], reads a line (or the end of its input), and then waits until the
+//! kernel has all its interfaces ready, which takes both ends of each cable.
 
 use std::fmt::Write as _;
 
@@ -18,6 +21,7 @@ set -e
 read -r pid rest </proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs lab /run
+mount -t sysfs sysfs /sys
 # `/var/lib/ringwall` needs a place to be mounted on; the machine's own folder gets none.
 if ! [ -d /var/lib/ringwall ]; then
     for entry in /var/lib/*; do
@@ -50,9 +54,11 @@ pub(crate) fn mac(host: usize, interface: usize) -> Mac {
     Mac([2, 0, h0, h1, i0, i1])
 }
 
-/// For `ip -batch` in the lab's first namespace.
-pub(crate) fn cables(topology: &Topology) -> String {
-    let mut text = String::new();
+pub(crate) const CONFIGURED: &str = "configured";
+
+/// For the lab's first namespace, where the switches are.
+pub(crate) fn cables_script(topology: &Topology) -> String {
+    let (mut text, mut ready) = (String::new(), Ready::default());
     for name in topology.names() {
         line(&mut text, format_args!("netns add {name}"));
     }
@@ -75,6 +81,7 @@ pub(crate) fn cables(topology: &Topology) -> String {
             let ours = index();
             line(&mut text, format_args!("link add name net{n}-{port} index {ours} type veth peer {}", end((h, i), index())));
             line(&mut text, format_args!("link set dev net{n}-{port} master net{n} up"));
+            ready.forwards(&format!("net{n}-{port}"));
         }
     }
     for (c, Container { name, host, .. }) in topology.containers.iter().enumerate() {
@@ -88,21 +95,25 @@ pub(crate) fn cables(topology: &Topology) -> String {
             ),
         );
     }
-    text
+    let mut script = String::from("set -e\n");
+    heredoc(&mut script, "ip -batch -", &text);
+    finish(script, &ready)
 }
 
 /// The shell script that configures one host from inside.
 pub(crate) fn host_script(topology: &Topology, host: &Host) -> String {
-    let mut ip = String::new();
+    let (mut ip, mut ready) = (String::new(), Ready::default());
     for Bridge { name, addresses } in &host.bridges {
         line(&mut ip, format_args!("link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"));
         add_addresses(&mut ip, name, addresses);
         for (c, _) in containers(topology, host).filter(|(_, container)| container.bridge == *name) {
             line(&mut ip, format_args!("link set dev veth{c} master {name} up"));
+            ready.forwards(&format!("veth{c}"));
         }
     }
     for interface in &host.interfaces {
         add_addresses(&mut ip, &interface.name, &interface.addresses);
+        ready.is_up(&interface.name);
     }
     for route in &host.routes {
         let via = route.via.map(|via| format!("via {via} onlink")).unwrap_or_default();
@@ -113,18 +124,19 @@ pub(crate) fn host_script(topology: &Topology, host: &Host) -> String {
     if !tables.is_empty() {
         heredoc(&mut script, "nft -f -", &tables);
     }
-    script
+    finish(script, &ready)
 }
 
 pub(crate) fn container_script(topology: &Topology, container: &Container) -> String {
-    let mut ip = String::new();
+    let (mut ip, mut ready) = (String::new(), Ready::default());
+    ready.is_up("eth0");
     add_addresses(&mut ip, "eth0", &container.addresses);
     let bridges = topology.hosts.iter().filter(|host| host.name == container.host).flat_map(|host| &host.bridges);
     for gateway in bridges.filter(|bridge| bridge.name == container.bridge).flat_map(|bridge| &bridge.addresses) {
         let default = if gateway.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
         line(&mut ip, format_args!("route add {default} via {} dev eth0 onlink", gateway.addr()));
     }
-    script(false, &ip)
+    finish(script(false, &ip), &ready)
 }
 
 fn containers<'a>(topology: &'a Topology, host: &'a Host) -> impl Iterator<Item = (usize, &'a Container)> {
@@ -147,6 +159,50 @@ fn script(router: bool, ip: &str) -> String {
     );
     heredoc(&mut script, "ip -batch -", &format!("link set dev lo up\n{ip}"));
     script
+}
+
+/// What the kernel's files about interfaces say once packets get through, as `FILE=VALUE`.
+#[derive(Default)]
+struct Ready(Vec<String>);
+
+impl Ready {
+    fn is_up(&mut self, interface: &str) {
+        self.0.push(format!("{interface}/operstate=up"));
+    }
+
+    /// `BR_STATE_FORWARDING` of linux/if_bridge.h.
+    fn forwards(&mut self, port: &str) {
+        self.0.push(format!("{port}/brport/state=3"));
+    }
+}
+
+/// In braces, so that the shell has read it all before it runs any: its input is also its signal.
+fn finish(script: String, ready: &Ready) -> String {
+    let conditions = ready.0.join(" ");
+    format!(
+        r#"{{
+{script}
+echo {CONFIGURED}
+read -r go || :
+ready() {{
+    for condition in {conditions}; do
+        read -r value <"/sys/class/net/${{condition%=*}}" || return 1
+        [ "$value" = "${{condition#*=}}" ] || return 1
+    done
+}}
+tries=0
+until ready; do
+    tries=$((tries + 1))
+    if [ $tries -gt 500 ]; then
+        echo "interfaces are not ready after 5 seconds" >&2
+        exit 1
+    fi
+    sleep 0.01
+done
+exit 0
+}}
+"#
+    )
 }
 
 fn add_addresses(ip: &mut String, interface: &str, addresses: &[IpNet]) {

@@ -4,11 +4,12 @@
 //! once the program that holds it has ended in any way.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use nix::sched::CloneFlags;
@@ -49,22 +50,23 @@ impl Lab {
     /// Builds the lab; when this returns, every address can be reached.
     pub fn start(topology: &Topology) -> Result<Self, LabError> {
         topology.check()?;
-        require_tools()?;
+        require_tools(&enter::search_path())?;
         let first = FirstProcess::start()?;
-        let mut cables = first.command("ip");
-        cables.args(["-batch", "-"]);
-        Setup::start("the lab's cables", cables, configure::cables(topology))?.finish()?;
+        let mut cables = Setup::start("the lab's cables", first.command("sh"))?;
+        cables.configure(&configure::cables_script(topology))?;
 
         let hosts = topology.hosts.iter().map(|host| (&host.name, configure::host_script(topology, host)));
         let containers =
             topology.containers.iter().map(|container| (&container.name, configure::container_script(topology, container)));
         let mut machines = BTreeMap::new();
-        let mut setups = Vec::new();
+        let mut setups = vec![cables];
         for (name, script) in hosts.chain(containers) {
-            let (machine, setup) = first.make_machine(name, script)?;
+            let (machine, mut setup) = first.make_machine(name)?;
+            setup.feed(&script)?;
             machines.insert(name.clone(), machine);
             setups.push(setup);
         }
+        setups.iter_mut().skip(1).try_for_each(Setup::await_configured)?;
         setups.into_iter().try_for_each(Setup::finish)?;
         for (h, host) in topology.hosts.iter().enumerate() {
             let macs = host.interfaces.iter().enumerate().map(|(i, interface)| (interface.name.clone(), configure::mac(h, i)));
@@ -136,8 +138,8 @@ impl FirstProcess {
         enter::command(program, self.steps.clone())
     }
 
-    /// Makes a host's mount and UTS namespaces around its net namespace, and starts its script there.
-    fn make_machine(&self, name: &str, script: String) -> Result<(Machine, Setup), LabError> {
+    /// Makes a host's mount and UTS namespaces around its net namespace, and starts a shell there.
+    fn make_machine(&self, name: &str) -> Result<(Machine, Setup), LabError> {
         let open = |path: String| open(&path).map_err(|error| LabError::Open(name.to_owned(), error));
         let net = open(format!("/proc/{}/root/run/netns/{name}", self.pid))?;
         let mut steps = self.steps.clone();
@@ -151,17 +153,17 @@ impl FirstProcess {
         ]);
         let mut shell = enter::command("sh", steps);
         shell.current_dir("/");
-        let setup = Setup::start_reading(name, shell)?;
-        // The script waits for its input, so its namespaces are there to be opened; held open here,
+        let setup = Setup::start(name, shell)?;
+        // The shell waits for its input, so its namespaces are there to be opened; held open here,
         // they outlive it.
-        let own = |file: &str| open(format!("/proc/{}/ns/{file}", setup.child.id()));
+        let own = |file: &str| open(format!("/proc/{}/ns/{file}", setup.shell.id()));
         let mut steps = self.steps.clone();
         steps.extend([
             Step::Join(own("mnt")?, CloneFlags::CLONE_NEWNS),
             Step::Join(own("uts")?, CloneFlags::CLONE_NEWUTS),
             Step::Join(Arc::clone(&net), CloneFlags::CLONE_NEWNET),
         ]);
-        Ok((Machine { steps, net, macs: BTreeMap::new() }, setup.feed(&script)?))
+        Ok((Machine { steps, net, macs: BTreeMap::new() }, setup))
     }
 }
 
@@ -174,37 +176,65 @@ impl Drop for FirstProcess {
     }
 }
 
-/// A program that configures something from its standard input.
+/// A shell that runs one of the scripts of [`configure`].
 struct Setup {
     what: String,
-    child: Child,
+    shell: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Setup {
-    fn start(what: &str, command: Command, input: String) -> Result<Self, LabError> {
-        Self::start_reading(what, command)?.feed(&input)
+    fn start(what: &str, mut shell: Command) -> Result<Self, LabError> {
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut shell = shell.spawn().map_err(|error| LabError::Spawn(what.to_owned(), error))?;
+        let stdin = shell.stdin.take();
+        let stdout = BufReader::new(shell.stdout.take().expect("piped above"));
+        Ok(Self { what: what.to_owned(), shell, stdin, stdout })
     }
 
-    fn start_reading(what: &str, mut command: Command) -> Result<Self, LabError> {
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|error| LabError::Spawn(what.to_owned(), error))?;
-        Ok(Self { what: what.to_owned(), child })
-    }
-
-    fn feed(mut self, input: &str) -> Result<Self, LabError> {
-        let mut stdin = self.child.stdin.take().expect("piped at the start");
-        match stdin.write_all(input.as_bytes()) {
-            // A program that gave up early says why when it is waited for.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(LabError::Spawn(self.what, error)),
-            _ => Ok(self),
+    fn feed(&mut self, script: &str) -> Result<(), LabError> {
+        match self.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(script.as_bytes())) {
+            // A shell that gave up early says why when it is waited for.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(LabError::Spawn(self.what.clone(), error)),
+            _ => Ok(()),
         }
     }
 
+    fn await_configured(&mut self) -> Result<(), LabError> {
+        let mut line = String::new();
+        let read = self.stdout.read_line(&mut line);
+        read.map_err(|error| LabError::Spawn(self.what.clone(), error))?;
+        if line.trim() == configure::CONFIGURED { Ok(()) } else { self.end(format!("it said `{}`", line.trim())) }
+    }
+
+    fn configure(&mut self, script: &str) -> Result<(), LabError> {
+        self.feed(script)?;
+        self.await_configured()
+    }
+
     fn finish(mut self) -> Result<(), LabError> {
+        self.end(String::new())
+    }
+
+    /// Waits for the end; a failure of the script is one, and so is `complaint`.
+    fn end(&mut self, mut complaint: String) -> Result<(), LabError> {
+        drop(self.stdin.take());
         let mut message = Vec::new();
-        let read = self.child.stderr.take().expect("piped at the start").read_to_end(&mut message);
-        let status = read.and_then(|_| self.child.wait()).map_err(|error| LabError::Spawn(self.what.clone(), error))?;
-        if status.success() { Ok(()) } else { Err(LabError::Configure(self.what, one_line(&message))) }
+        let read = self.shell.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut message));
+        let status = read.and_then(|_| self.shell.wait()).map_err(|error| LabError::Spawn(self.what.clone(), error))?;
+        if !status.success() {
+            complaint = one_line(&message);
+        }
+        if status.success() && complaint.is_empty() { Ok(()) } else { Err(LabError::Configure(self.what.clone(), complaint)) }
+    }
+}
+
+impl Drop for Setup {
+    /// Where another one failed, this one is not wanted any more.
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
     }
 }
 
@@ -217,13 +247,24 @@ pub(crate) fn one_line(message: &[u8]) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-fn require_tools() -> Result<(), LabError> {
+fn require_tools(path: &OsStr) -> Result<(), LabError> {
     const TOOLS: [(&str, &str); 5] =
         [("unshare", "util-linux"), ("mount", "mount"), ("ip", "iproute2"), ("nft", "nftables"), ("cat", "coreutils")];
-    let path = enter::search_path();
-    let is_there = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    let is_there = |tool: &str| std::env::split_paths(path).any(|folder| folder.join(tool).is_file());
     match TOOLS.into_iter().find(|(tool, _)| !is_there(tool)) {
         Some((tool, package)) => Err(LabError::MissingTool { tool, package }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_is_named_with_its_package() {
+        assert!(require_tools(&enter::search_path()).is_ok());
+        let error = require_tools(OsStr::new("/nowhere:/dev")).unwrap_err();
+        assert_eq!(error.to_string(), "`unshare` is not installed: on Debian, install the package `util-linux`");
     }
 }
