@@ -30,8 +30,7 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// The id of a rule that has none of its own. Names of groups count, not their members, so that the
-/// id stays when a group grows; the ends of `<->` count in either order.
+/// The id of a rule that has none of its own: a digest of its [`rule_meaning`].
 pub fn rule_id(
     action: Action,
     source: &str,
@@ -40,6 +39,20 @@ pub fn rule_id(
     upper: &UpperSet,
     via: Option<&Name>,
 ) -> RuleId {
+    let digest = Sha256::digest(rule_meaning(action, source, destination, both_ways, upper, via).as_bytes());
+    RuleId(digest[..4].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What makes two rules equal, as text. Names of groups count, not their members, so that the id
+/// stays when a group grows; the ends of `<->` count in either order.
+pub fn rule_meaning(
+    action: Action,
+    source: &str,
+    destination: &str,
+    both_ways: bool,
+    upper: &UpperSet,
+    via: Option<&Name>,
+) -> String {
     let (mut first, mut second) = (sorted_list(source), sorted_list(destination));
     if both_ways && second < first {
         std::mem::swap(&mut first, &mut second);
@@ -56,9 +69,7 @@ pub fn rule_id(
     cubes.dedup();
     let arrow = if both_ways { "<->" } else { "->" };
     let via = via.map_or("", Name::as_str);
-    let meaning = format!("{action} {first} {arrow} {second} : {} via {via}", cubes.join(" "));
-    let digest = Sha256::digest(meaning.as_bytes());
-    RuleId(digest[..4].iter().map(|byte| format!("{byte:02x}")).collect())
+    format!("{action} {first} {arrow} {second} : {} via {via}", cubes.join(" "))
 }
 
 fn sorted_list(end: &str) -> String {

@@ -7,7 +7,7 @@ mod id;
 mod meaning;
 mod model;
 
-pub use id::{RuleId, rule_id};
+pub use id::{RuleId, rule_id, rule_meaning};
 pub use meaning::{Judgement, Reason, Verdict, expectation_failures, is_broadcast, reach, receivable};
 pub use model::{
     Action, End, Expectation, Floor, Group, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule,

@@ -29,6 +29,7 @@ pub struct Document {
     pub groups: Vec<GroupDef>,
     pub services: Vec<(Word, Vec<Word>)>,
     pub options: Vec<(Word, bool)>,
+    pub sections: Vec<SectionDef>,
     pub rules: Vec<RuleDef>,
     pub expectations: Vec<RuleDef>,
 }
@@ -82,6 +83,11 @@ pub struct Line {
     pub both_ways: bool,
 }
 
+pub struct SectionDef {
+    pub name: Option<String>,
+    pub conditions: Vec<Condition>,
+}
+
 pub struct Condition {
     pub option: Word,
     pub negated: bool,
@@ -91,7 +97,8 @@ pub struct Condition {
 pub struct RuleDef {
     /// From `allow` or `deny` to the end of the line.
     pub span: Span,
-    pub section: Option<String>,
+    /// Of the document's sections.
+    pub section: Option<usize>,
     pub conditions: Vec<Condition>,
     pub action: Action,
     pub line: Line,
@@ -193,12 +200,10 @@ impl Document {
         let Some(fields) = Fields::open(node, &keys::SECTION, report) else { return };
         let name = fields.text("name", report).map(|word| word.text);
         fields.text("description", report);
-        let words = fields.words("when", report);
+        let conditions = conditions(&fields.words("when", report)).collect();
+        self.sections.push(SectionDef { name, conditions });
         for node in list(&fields, "rules", report) {
-            if let Some(mut rule) = rule(node, name.clone(), &keys::RULE, report) {
-                rule.conditions.extend(conditions(&words));
-                self.rules.push(rule);
-            }
+            self.rules.extend(rule(node, Some(self.sections.len() - 1), &keys::RULE, report));
         }
     }
 }
@@ -411,7 +416,7 @@ fn ends(node: &Node, report: &mut Report) -> Vec<Word> {
     .unwrap_or_default()
 }
 
-fn rule(node: &Node, section: Option<String>, table: &'static Table, report: &mut Report) -> Option<RuleDef> {
+fn rule(node: &Node, section: Option<usize>, table: &'static Table, report: &mut Report) -> Option<RuleDef> {
     let fields = Fields::open(node, table, report)?;
     let is_rule = std::ptr::eq(table, &keys::RULE);
     let (action, (key, value)) = match (fields.entry("allow"), fields.entry("deny")) {

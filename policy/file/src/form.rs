@@ -30,7 +30,6 @@ impl Word {
 /// The entries of a mapping whose keys are known.
 pub struct Fields<'a> {
     table: &'static Table,
-    pub span: Span,
     entries: Vec<(&'static str, &'a Node, &'a Node)>,
 }
 
@@ -58,7 +57,7 @@ impl<'a> Fields<'a> {
                 },
             }
         }
-        let fields = Self { table, span: node.span, entries };
+        let fields = Self { table, entries };
         for required in table.required {
             if fields.entry(required).is_none() {
                 let message = format!("{} needs `{required}`", table.what);

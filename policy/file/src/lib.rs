@@ -7,11 +7,13 @@
 mod address;
 mod check;
 mod document;
+pub mod edit;
 pub mod folder;
 mod form;
 mod keys;
 mod near;
 mod resolve;
+mod schema;
 mod service;
 mod time;
 mod values;
@@ -20,6 +22,7 @@ mod yaml;
 use ringwall_diagnostic::{Diagnostic, Sources};
 use ringwall_policy::Policy;
 
+pub use schema::schema;
 pub use values::{Value, Values};
 
 /// One file.
@@ -53,7 +56,7 @@ pub fn parse(inputs: &[Input], values: &Values, now: u64) -> Parsed {
         }
     }
     let resolved = resolve::resolve(&document, values, &sources, &mut diagnostics);
-    check::check(&document, &resolved, now, &mut diagnostics);
+    check::check(&resolved, now, &mut diagnostics);
     diagnostics.sort_by_key(|diagnostic| {
         let place = diagnostic.primary.as_ref().map(|label| label.span);
         (place.is_none(), place, diagnostic.code)

@@ -9,7 +9,7 @@ use ringwall_policy::{
 };
 
 use crate::address::{self, Item};
-use crate::document::{Document, GroupDef, RuleDef, Single};
+use crate::document::{Condition, Document, GroupDef, RuleDef, Single};
 use crate::form::{Report, Word, doubled};
 use crate::near::{list, suggest};
 use crate::service::Services;
@@ -83,6 +83,8 @@ struct Resolver<'a, 'r> {
     internet: Option<Members>,
     /// For each group, the groups that include its rules, near and far.
     heirs: BTreeMap<usize, BTreeSet<usize>>,
+    /// For each section, whether its options are as it wants them.
+    sections_on: Vec<bool>,
     /// Places of unbound values, with the lines that need them.
     needed: BTreeMap<Span, (String, Vec<Span>)>,
     /// Empty groups, with the lines that need them to have a member.
@@ -130,6 +132,7 @@ pub fn resolve<'a>(
         internal: None,
         internet: None,
         heirs: BTreeMap::new(),
+        sections_on: Vec::new(),
         needed: BTreeMap::new(),
         empty: BTreeMap::new(),
         report,
@@ -141,6 +144,7 @@ pub fn resolve<'a>(
     }
     resolver.define_heirs();
 
+    resolver.sections_on = document.sections.iter().map(|section| resolver.are_met(&section.conditions)).collect();
     let mut facts = Vec::new();
     let mut rules = Vec::new();
     for def in &document.rules {
@@ -492,27 +496,32 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    /// Whether all options that a rule depends on are as it wants them.
-    fn is_on(&mut self, def: &RuleDef) -> bool {
-        let mut on = true;
-        for condition in &def.conditions {
+    /// Whether all options are as the conditions want them.
+    fn are_met(&mut self, conditions: &[Condition]) -> bool {
+        let mut met = true;
+        for condition in conditions {
             let options = &self.document.options;
             match options.iter().find(|(name, _)| name.text == condition.option.text) {
-                Some((_, value)) => on &= *value != condition.negated,
+                Some((_, value)) => met &= *value != condition.negated,
                 None => {
                     let Word { text, span } = &condition.option;
                     let diagnostic = Diagnostic::error("RW0203", format!("there is no option `{text}`")).at(*span, "");
                     let known = options.iter().map(|(name, _)| name.text.as_str());
-                    let diagnostic = suggest(diagnostic, *span, text, known);
-                    // A section's condition stands on each of its rules.
-                    if !self.report.contains(&diagnostic) {
-                        self.report.push(diagnostic);
-                    }
-                    on = false;
+                    self.report.push(suggest(diagnostic, *span, text, known));
+                    met = false;
                 }
             }
         }
-        on
+        met
+    }
+
+    /// Whether a rule is switched on, by itself and with its section.
+    fn is_on(&mut self, def: &RuleDef) -> bool {
+        let section = match def.section {
+            Some(index) => self.sections_on[index],
+            None => true,
+        };
+        self.are_met(&def.conditions) && section
     }
 
     /// One end of a line, with the groups that include its rules; `None` when a name is unknown.
@@ -620,11 +629,11 @@ impl<'a> Resolver<'a, '_> {
             return None;
         }
         let mut broken = broken_source || broken_destination || broken_services || def.via.is_some() != via.is_some();
-        if let Some((span, ports)) = &def.source_ports {
+        if let Some((span, ports)) = def.source_ports.as_ref().filter(|_| !broken_services) {
             let without = services.iter().find(|service| {
                 service.upper.cubes().iter().any(|cube| cube.with_source_ports(ports).is_none())
             });
-            if without.is_some() || services.is_empty() {
+            if without.is_some() || def.services.is_none() {
                 let text = without.map_or("any", |service| service.text.as_str());
                 let message = format!("source ports on `{text}`, which is not all of ports");
                 let diagnostic = Diagnostic::error("RW0210", message).at(*span, "");
@@ -648,7 +657,7 @@ impl<'a> Resolver<'a, '_> {
             reject: def.reject,
             note: def.note.clone(),
             owner: def.owner.clone(),
-            origin: self.places.origin(def.span, def.section.clone()),
+            origin: self.places.origin(def.span, def.section.and_then(|index| self.document.sections[index].name.clone())),
         };
         rule.id = match &def.id {
             Some((_, id)) => id.clone(),

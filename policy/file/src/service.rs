@@ -72,7 +72,7 @@ impl Services {
                 let message = format!("the service `{}` has no protocol and port", name.text);
                 report.push(Diagnostic::error("RW0106", message).at(name.span, "").help("such as `[tcp/4567-4568]`"));
             }
-            let uppers: Option<Vec<UpperSet>> = words
+            let uppers: Vec<Option<UpperSet>> = words
                 .iter()
                 .map(|word| match definitions.iter().find(|(other, _)| other.text == word.text) {
                     Some((other, _)) => {
@@ -84,6 +84,7 @@ impl Services {
                     None => services.resolve(word, report).map(|service| service.upper),
                 })
                 .collect();
+            let uppers: Option<Vec<UpperSet>> = uppers.into_iter().collect();
             let upper = uppers.filter(|uppers| !uppers.is_empty());
             resolved.insert(
                 name.text.clone(),
@@ -240,8 +241,11 @@ pub fn ports(text: &str, word: &Word, offset: usize) -> Result<IntervalSet<u16>,
         at += part.len() + 1;
         let part = part.trim();
         let span = word.part(start, start + part.len());
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (port(first.trim(), word, span)?, port(last.trim(), word, span)?);
+        let (first, last) = match part.split_once('-').map(|(first, last)| (first.trim(), last.trim())) {
+            Some((first, last)) if !first.is_empty() && !last.is_empty() => (first, last),
+            _ => (part, part),
+        };
+        let (first, last) = (port(first, word, span)?, port(last, word, span)?);
         match Interval::new(first, last) {
             Some(interval) => intervals.push(interval),
             None => {

@@ -89,7 +89,8 @@ pub fn read(text: &str, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> 
         match event {
             Ok((event, span)) => {
                 let start = span.start.byte_offset().unwrap_or(0);
-                builder.event(event, start, span.end.byte_offset().unwrap_or(start).max(start));
+                let end = span.end.byte_offset().unwrap_or(start).max(start);
+                builder.event(event, start, end, span.tag_start().and_then(|mark| mark.byte_offset()));
             }
             Err(error) => {
                 builder.syntax(&error);
@@ -122,23 +123,11 @@ impl Builder<'_> {
         Span { source: self.source, start, end }
     }
 
-    fn event(&mut self, event: Event<'_>, start: usize, end: usize) {
+    fn event(&mut self, event: Event<'_>, start: usize, end: usize, tag_start: Option<usize>) {
         if event.anchor_id().is_some_and(|id| id != 0) {
             self.refuse(start, end, "an anchor (`&`)", "name a group and use its name in each place");
         }
-        if let Some(tag) = event.tag() {
-            let written = tag.original();
-            let before = self.text[..start].trim_end();
-            let from = before.ends_with(&written).then(|| before.len() - written.len()).unwrap_or(start);
-            let shown = self.text[from..end].trim_end();
-            let whole = self.span(from, from + shown.len());
-            let mut diagnostic = Diagnostic::error("RW0102", format!("a tag (`{written}`) has no meaning in a policy"))
-                .at(whole, "YAML reads an unquoted `!` as a tag");
-            if event.scalar().is_some() && !shown.contains(['"', '\'', '\n']) {
-                diagnostic = diagnostic.fix(whole, format!("\"{shown}\""));
-            }
-            self.diagnostics.push(diagnostic);
-        }
+        let tagged = event.tag().map(|tag| self.tag(&tag.original(), tag_start.unwrap_or(start), end, event.scalar().is_some()));
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -150,9 +139,12 @@ impl Builder<'_> {
                 self.refuse(start, end, "an alias (`*`)", "name a group and use its name in each place");
                 self.place(Node { span: self.span(start, end), value: Value::Null });
             }
-            Event::Scalar(text, style, _, tag) => {
-                let plain = style == ScalarStyle::Plain && tag.is_none();
-                let value = if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
+            Event::Scalar(text, style, ..) => {
+                let plain = style == ScalarStyle::Plain && tagged.is_none();
+                let value = if let Some(written) = tagged {
+                    // Read on as if it were quoted, as the fix says.
+                    Value::Scalar(Scalar { text: written, plain: false, verbatim: None })
+                } else if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
                     Value::Null
                 } else {
                     let found = self.text.get(start..end).and_then(|written| written.find(&*text));
@@ -177,6 +169,20 @@ impl Builder<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Refuses a tag and returns what is written from it on.
+    fn tag(&mut self, tag: &str, start: usize, end: usize, is_scalar: bool) -> String {
+        let written = self.text.get(start..end).unwrap_or(tag).trim_end().to_owned();
+        let shown = if is_scalar { &written } else { tag };
+        let span = self.span(start, start + shown.len());
+        let mut diagnostic = Diagnostic::error("RW0102", format!("a tag (`{tag}`) has no meaning in a policy"))
+            .at(span, "YAML reads an unquoted `!` as a tag");
+        if is_scalar && !written.contains(['"', '\'', '\n', '\\']) {
+            diagnostic = diagnostic.fix(span, format!("\"{written}\""));
+        }
+        self.diagnostics.push(diagnostic);
+        written
     }
 
     /// Block collections end where the next token begins; people see them end with their last line.
