@@ -79,7 +79,10 @@ pub(crate) fn cables_script(topology: &Topology) -> String {
         line(&mut text, format_args!("link set dev net{n} up"));
         for (port, &(h, i)) in ends.iter().enumerate() {
             let ours = index();
-            line(&mut text, format_args!("link add name net{n}-{port} index {ours} type veth peer {}", end((h, i), index())));
+            line(
+                &mut text,
+                format_args!("link add name net{n}-{port} index {ours} type veth peer {}", end((h, i), index())),
+            );
             line(&mut text, format_args!("link set dev net{n}-{port} master net{n} up"));
             ready.forwards(&format!("net{n}-{port}"));
         }
@@ -151,7 +154,7 @@ fn script(router: bool, ip: &str) -> String {
     // Addresses are usable at once and answers are never rationed (icmp(7), ip-sysctl of the kernel
     // documentation): what a test sees depends on the rules alone.
     script.push_str(
-        "for each in ipv6/conf/*; do echo 0 >$each/accept_dad; echo 0 >$each/accept_ra; done\n\
+        "for each in ipv6/conf/*; do echo 0 >$each/accept_dad; echo 0 >$each/accept_ra; echo 0 >$each/router_solicitations; done\n\
          for each in ipv4/conf/*; do echo 0 >$each/rp_filter; done\n\
          echo 0 >ipv4/icmp_ratelimit\n\
          echo 0 >ipv4/icmp_ratemask\n\
@@ -228,7 +231,13 @@ fn docker_like(topology: &Topology, host: &Host, bridge: &Bridge) -> String {
             for published in container.published.iter().filter(|_| address.is_some()) {
                 let to = address.map(|address| std::net::SocketAddr::new(address, published.container_port));
                 let to = to.map(|to| to.to_string()).unwrap_or_default();
-                line(&mut translations, format_args!("fib daddr type local {} dport {} dnat to {to}", published.protocol, published.host_port));
+                line(
+                    &mut translations,
+                    format_args!(
+                        "fib daddr type local {} dport {} dnat to {to}",
+                        published.protocol, published.host_port
+                    ),
+                );
             }
         }
         let network = network.trunc();

@@ -61,7 +61,10 @@ pub(crate) fn command(program: &str, steps: Vec<Step>) -> Command {
         relay::fork_into_pid_namespace()?;
         Ok(())
     };
-    #[expect(unsafe_code, reason = "entering namespaces has to happen between fork and exec; the closure only makes system calls")]
+    #[expect(
+        unsafe_code,
+        reason = "entering namespaces has to happen between fork and exec; the closure only makes system calls"
+    )]
     // SAFETY: the closure neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(enter);

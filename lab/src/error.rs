@@ -22,7 +22,9 @@ pub enum LabError {
     Configure(String, String),
     #[error("the lab has no host `{0}`")]
     NoSuchHost(String),
-    #[error("cannot enter the network namespace of `{0}` from this process (a lab that was not started by root runs commands only)")]
+    #[error(
+        "cannot enter the network namespace of `{0}` from this process (a lab that was not started by root runs commands only)"
+    )]
     Enter(String, #[source] io::Error),
     #[error("cannot open a packet socket on `{0}`")]
     PacketSocket(String, #[source] io::Error),

@@ -275,7 +275,8 @@ mod tests {
 
     fn every_upper() -> Vec<Upper> {
         let ports = [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::DCCP, Protocol::SCTP];
-        let ports = ports.map(|p| Upper::Ports { protocol: PortProtocol::new(p).unwrap(), source: 4660, destination: 443 });
+        let ports =
+            ports.map(|p| Upper::Ports { protocol: PortProtocol::new(p).unwrap(), source: 4660, destination: 443 });
         let others = [47, 50, 112, 253].map(|number| Upper::other(Protocol(number)).unwrap());
         [&ports[..], &others, &[Upper::Icmp { kind: 3, code: 1 }]].concat()
     }
@@ -331,7 +332,10 @@ mod tests {
 
     #[test]
     fn an_error_quotes_the_packet() {
-        let about = packet(&flow("192.0.2.1", "192.0.2.2", Upper::udp(1, 2)), &Details { payload: &[7; 2000], ..Details::default() });
+        let about = packet(
+            &flow("192.0.2.1", "192.0.2.2", Upper::udp(1, 2)),
+            &Details { payload: &[7; 2000], ..Details::default() },
+        );
         let error = icmp_error("192.0.2.2".parse().unwrap(), "192.0.2.1".parse().unwrap(), 3, 3, &about).unwrap();
         assert_eq!(error.len(), 576);
         let (flow, quoted) = read(&error).unwrap();

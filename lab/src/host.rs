@@ -58,9 +58,8 @@ impl<'lab> HostRef<'lab> {
     /// sockets that it makes belong to this host for as long as they live, wherever they are used.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         let net = &*self.machine.net;
-        let result = std::thread::scope(|scope| {
-            scope.spawn(|| setns(net, CloneFlags::CLONE_NEWNET).map(|()| work())).join()
-        });
+        let result =
+            std::thread::scope(|scope| scope.spawn(|| setns(net, CloneFlags::CLONE_NEWNET).map(|()| work())).join());
         match result {
             Ok(done) => done.map_err(|error| LabError::Enter(self.name.to_owned(), error.into())),
             Err(panic) => std::panic::resume_unwind(panic),

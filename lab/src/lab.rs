@@ -56,8 +56,10 @@ impl Lab {
         cables.configure(&configure::cables_script(topology))?;
 
         let hosts = topology.hosts.iter().map(|host| (&host.name, configure::host_script(topology, host)));
-        let containers =
-            topology.containers.iter().map(|container| (&container.name, configure::container_script(topology, container)));
+        let containers = topology
+            .containers
+            .iter()
+            .map(|container| (&container.name, configure::container_script(topology, container)));
         let mut machines = BTreeMap::new();
         let mut setups = vec![cables];
         for (name, script) in hosts.chain(containers) {
@@ -69,7 +71,8 @@ impl Lab {
         setups.iter_mut().skip(1).try_for_each(Setup::await_configured)?;
         setups.into_iter().try_for_each(Setup::finish)?;
         for (h, host) in topology.hosts.iter().enumerate() {
-            let macs = host.interfaces.iter().enumerate().map(|(i, interface)| (interface.name.clone(), configure::mac(h, i)));
+            let macs =
+                host.interfaces.iter().enumerate().map(|(i, interface)| (interface.name.clone(), configure::mac(h, i)));
             machines.get_mut(&host.name).expect("made above").macs = macs.collect();
         }
         for (c, container) in topology.containers.iter().enumerate() {
@@ -128,7 +131,8 @@ impl FirstProcess {
             ("net", CloneFlags::CLONE_NEWNET),
         ];
         for (file, flag) in flags.into_iter().skip(usize::from(root)) {
-            let namespace = open(&format!("/proc/{pid}/ns/{file}")).map_err(|error| LabError::Open("the lab".into(), error))?;
+            let namespace =
+                open(&format!("/proc/{pid}/ns/{file}")).map_err(|error| LabError::Open("the lab".into(), error))?;
             first.steps.push(Step::Join(namespace, flag));
         }
         Ok(first)
@@ -226,7 +230,11 @@ impl Setup {
         if !status.success() {
             complaint = one_line(&message);
         }
-        if status.success() && complaint.is_empty() { Ok(()) } else { Err(LabError::Configure(self.what.clone(), complaint)) }
+        if status.success() && complaint.is_empty() {
+            Ok(())
+        } else {
+            Err(LabError::Configure(self.what.clone(), complaint))
+        }
     }
 }
 

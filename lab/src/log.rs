@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
 };
 
 use crate::wire::{QUEUE, wait_at_most};
@@ -55,7 +56,8 @@ pub struct PacketLog {
 impl PacketLog {
     /// To be called in the host's network namespace.
     pub(crate) fn open(group: u16) -> io::Result<Self> {
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
         setsockopt(&socket, sockopt::RcvBufForce, &QUEUE)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         let mut log = Self { socket, ready: VecDeque::new(), buffer: vec![0; 1 << 18] };
@@ -135,7 +137,9 @@ fn logged((kind, body): (u16, &[u8])) -> Option<LoggedPacket> {
             // `nfulnl_msg_packet_hdr`: protocol in two octets, then the hook.
             NFULA_PACKET_HDR => logged.hook = *value.get(2)?,
             NFULA_PAYLOAD => logged.packet = value.to_vec(),
-            NFULA_PREFIX => logged.prefix = String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned(),
+            NFULA_PREFIX => {
+                logged.prefix = String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+            }
             _ => {}
         }
     }

@@ -136,14 +136,20 @@ impl Topology {
             }
             for route in &host.routes {
                 if !interfaces.contains(route.interface.as_str()) {
-                    mistakes.push(format!("a route of `{}` leaves through `{}`, which it lacks", host.name, route.interface));
+                    mistakes.push(format!(
+                        "a route of `{}` leaves through `{}`, which it lacks",
+                        host.name, route.interface
+                    ));
                 }
             }
         }
         for container in &self.containers {
             let host = self.hosts.iter().find(|host| host.name == container.host);
             if !host.is_some_and(|host| host.bridges.iter().any(|bridge| bridge.name == container.bridge)) {
-                mistakes.push(format!("container `{}` wants bridge `{}` of `{}`, which is not there", container.name, container.bridge, container.host));
+                mistakes.push(format!(
+                    "container `{}` wants bridge `{}` of `{}`, which is not there",
+                    container.name, container.bridge, container.host
+                ));
             }
             for published in &container.published {
                 if !matches!(published.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP) {

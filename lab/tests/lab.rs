@@ -39,7 +39,9 @@ fn tcp_word(lab: &Lab, from: &str, to: &str, address: SocketAddr) -> (String, So
 #[test]
 fn hosts_reach_each_other_over_the_router_in_both_families() {
     let lab = Lab::start(&star()).unwrap();
-    for (to, address) in [("core-2", "192.0.2.2"), ("core-2", "2001:db8:1::2"), ("user-1", "198.51.100.1"), ("user-1", "2001:db8:2::1")] {
+    for (to, address) in
+        [("core-2", "192.0.2.2"), ("core-2", "2001:db8:1::2"), ("user-1", "198.51.100.1"), ("user-1", "2001:db8:2::1")]
+    {
         let (word, peer) = tcp_word(&lab, "core-1", to, SocketAddr::new(ip(address), 443));
         assert_eq!(word, "word");
         assert_eq!(peer.ip(), if peer.is_ipv4() { ip("192.0.2.1") } else { ip("2001:db8:1::1") });
@@ -49,11 +51,13 @@ fn hosts_reach_each_other_over_the_router_in_both_families() {
 #[test]
 fn a_star_s_traffic_passes_the_router() {
     let lab = Lab::start(&star()).unwrap();
-    let table = "table inet t { chain forward { type filter hook forward priority 0; tcp dport 443 reject with tcp reset; }; }";
+    let table =
+        "table inet t { chain forward { type filter hook forward priority 0; tcp dport 443 reject with tcp reset; }; }";
     lab.host("fw").unwrap().output("nft", &["-f", "-"], table).unwrap();
     for address in ["192.0.2.2", "2001:db8:1::2"] {
         let address = SocketAddr::new(ip(address), 443);
-        let refused = lab.host("core-1").unwrap().run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5))).unwrap();
+        let refused =
+            lab.host("core-1").unwrap().run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5))).unwrap();
         assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     }
 }
@@ -77,7 +81,10 @@ fn labs_run_side_by_side_with_the_same_addresses() {
     let bind = |lab: &Lab| lab.host("core-2").unwrap().run(|| UdpSocket::bind(address).unwrap()).unwrap();
     let (in_one, in_two) = (bind(&one), bind(&two));
     for (lab, word) in [(&one, b"one"), (&two, b"two")] {
-        lab.host("user-1").unwrap().run(|| UdpSocket::bind("198.51.100.1:0").unwrap().send_to(word, address).unwrap()).unwrap();
+        lab.host("user-1")
+            .unwrap()
+            .run(|| UdpSocket::bind("198.51.100.1:0").unwrap().send_to(word, address).unwrap())
+            .unwrap();
     }
     for (socket, word) in [(in_one, b"one"), (in_two, b"two")] {
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -127,12 +134,14 @@ fn a_child_that_is_killed_or_signalled_is_the_program() {
     child.args(["-c", "trap 'exit 9' TERM; echo ready; while :; do read -r line || exit 8; done"]);
     let mut child = child.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM)
+        .unwrap();
     let _held_open = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(9));
 
     // Killed, it lets go of what it held: the pipe ends.
-    let mut child = host.command("cat").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child =
+        host.command("cat").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     child.kill().unwrap();
     let mut rest = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
@@ -150,16 +159,20 @@ fn docker() -> Topology {
                 .bridge("docker0", nets(["203.0.113.1/28", "2001:db8:d::1/64"])),
         )
         .host(Host::new("user").interface("eth0", "lan", nets(["192.0.2.9/24", "2001:db8:1::9/64"])))
-        .container(
-            Container::new("web", "edge", "docker0", nets(["203.0.113.2/28", "2001:db8:d::2/64"])).publish(Protocol::TCP, 8080, 80),
-        )
+        .container(Container::new("web", "edge", "docker0", nets(["203.0.113.2/28", "2001:db8:d::2/64"])).publish(
+            Protocol::TCP,
+            8080,
+            80,
+        ))
 }
 
 #[test]
 fn a_container_is_reached_by_its_published_port_and_leaves_masqueraded() {
     let lab = Lab::start(&docker()).unwrap();
     let (web, user) = (lab.host("web").unwrap(), lab.host("user").unwrap());
-    for (from, host, inside) in [("192.0.2.9", "192.0.2.1", "203.0.113.2"), ("2001:db8:1::9", "2001:db8:1::1", "2001:db8:d::2")] {
+    for (from, host, inside) in
+        [("192.0.2.9", "192.0.2.1", "203.0.113.2"), ("2001:db8:1::9", "2001:db8:1::1", "2001:db8:d::2")]
+    {
         let listener = web.run(|| TcpListener::bind(SocketAddr::new(ip(inside), 80)).unwrap()).unwrap();
         let published = SocketAddr::new(ip(host), 8080);
         let client = user.run(|| TcpStream::connect_timeout(&published, Duration::from_secs(5)).unwrap()).unwrap();
@@ -176,7 +189,8 @@ fn a_container_is_reached_by_its_published_port_and_leaves_masqueraded() {
     // What is not published is out of reach, even for who has a route.
     user.output("ip", &["route", "add", "203.0.113.0/28", "via", "192.0.2.1"], "").unwrap();
     let _listener = web.run(|| TcpListener::bind("203.0.113.2:81").unwrap()).unwrap();
-    let direct = user.run(|| TcpStream::connect_timeout(&"203.0.113.2:81".parse().unwrap(), Duration::from_millis(300)));
+    let direct =
+        user.run(|| TcpStream::connect_timeout(&"203.0.113.2:81".parse().unwrap(), Duration::from_millis(300)));
     assert_eq!(direct.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }
 
@@ -184,18 +198,36 @@ fn a_container_is_reached_by_its_published_port_and_leaves_masqueraded() {
 fn mistakes_in_a_topology_are_named_together() {
     let topology = Topology::new()
         .host(Host::new("a b").interface("eth0", "lan", nets(["10.0.0.1/8"])))
-        .host(Host::new("c").interface("much-too-long-a-name", "lan", []).interface("eth0", "x", []).interface("eth0", "y", []))
+        .host(Host::new("c").interface("much-too-long-a-name", "lan", []).interface("eth0", "x", []).interface(
+            "eth0",
+            "y",
+            [],
+        ))
         .host(Host::new("c").gateway(ip("192.0.2.1"), "eth9"))
         .container(Container::new("web", "c", "docker0", []).publish(Protocol::GRE, 1, 1));
     let error = std::error::Error::source(&Lab::start(&topology).unwrap_err()).unwrap().to_string();
-    assert_eq!(error.split("; ").collect::<Vec<_>>(), [
-        "`a b` cannot be a host's name",
-        "the name `c` is used twice",
-        "`much-too-long-a-name` of `c` cannot be an interface's name",
-        "`c` has two interfaces `eth0`",
-        "a route of `c` leaves through `eth9`, which it lacks",
-        "container `web` wants bridge `docker0` of `c`, which is not there",
-        "container `web` publishes a port of gre",
-        "10.0.0.1 is not a documentation address (RFC 5737, RFC 3849)",
-    ]);
+    assert_eq!(
+        error.split("; ").collect::<Vec<_>>(),
+        [
+            "`a b` cannot be a host's name",
+            "the name `c` is used twice",
+            "`much-too-long-a-name` of `c` cannot be an interface's name",
+            "`c` has two interfaces `eth0`",
+            "a route of `c` leaves through `eth9`, which it lacks",
+            "container `web` wants bridge `docker0` of `c`, which is not there",
+            "container `web` publishes a port of gre",
+            "10.0.0.1 is not a documentation address (RFC 5737, RFC 3849)",
+        ]
+    );
+}
+
+#[test]
+fn what_the_kernel_refuses_is_said_with_the_host() {
+    let wrong = Host::new("wrong")
+        .interface("eth0", "cable", [])
+        .gateway(ip("192.0.2.1"), "eth0")
+        .gateway(ip("192.0.2.2"), "eth0");
+    let right = Host::new("right").interface("eth0", "cable", []);
+    let error = Lab::start(&Topology::new().host(right).host(wrong)).unwrap_err().to_string();
+    assert!(error.starts_with("cannot configure `wrong`: RTNETLINK answers: File exists"), "{error}");
 }

@@ -16,7 +16,9 @@ use ringwall_lab::{Lab, Topology};
 const HOLDER: &str = "RINGWALL_LAB_TEST_HOLDER";
 
 fn topology() -> Topology {
-    let node = |n: u8| (format!("n{n}"), vec![format!("192.0.2.{n}").parse().unwrap(), format!("2001:db8::{n}").parse().unwrap()]);
+    let node = |n: u8| {
+        (format!("n{n}"), vec![format!("192.0.2.{n}").parse().unwrap(), format!("2001:db8::{n}").parse().unwrap()])
+    };
     Topology::star("fw", ["203.0.113.254".parse().unwrap(), "2001:db8:ffff::1".parse().unwrap()], (1..=3).map(node))
 }
 
@@ -35,9 +37,11 @@ fn busy_lab() -> (Lab, Child) {
 /// The lab's namespaces, as the kernel names them.
 fn namespaces(lab: &Lab) -> BTreeSet<String> {
     let kinds = ["net", "mnt", "pid", "uts", "ipc"];
-    let first = kinds.map(|kind| fs::read_link(format!("/proc/{}/ns/{kind}", lab.pid())).unwrap().to_str().unwrap().to_owned());
+    let first =
+        kinds.map(|kind| fs::read_link(format!("/proc/{}/ns/{kind}", lab.pid())).unwrap().to_str().unwrap().to_owned());
     let hosts = lab.hosts().flat_map(|host| {
-        ["net", "mnt", "uts"].map(|kind| host.output("readlink", &[&format!("/proc/self/ns/{kind}")], "").unwrap().trim().to_owned())
+        ["net", "mnt", "uts"]
+            .map(|kind| host.output("readlink", &[&format!("/proc/self/ns/{kind}")], "").unwrap().trim().to_owned())
     });
     let all: BTreeSet<String> = first.into_iter().chain(hosts).collect();
     assert_eq!(all.len(), 5 + 4 * 3, "namespaces are shared: {all:?}");
@@ -62,7 +66,8 @@ fn holders(namespaces: &BTreeSet<String>) -> BTreeSet<String> {
 /// The machine's own interfaces, rules, named namespaces, mounts and forwarding.
 fn machine() -> Vec<String> {
     let say = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+        let output =
+            Command::new(program).args(arguments).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -177,8 +182,15 @@ fn killed_while_it_is_made_it_leaves_nothing() {
         // Everything that the program started has its environment.
         let mark = format!("{HOLDER}={mark}");
         let deadline = Instant::now() + Duration::from_secs(20);
-        let is_marked = |pid: &str| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|b| *b == 0).any(|one| one == mark.as_bytes()));
-        while fs::read_dir("/proc").unwrap().flatten().any(|process| process.file_name().to_str().is_some_and(is_marked)) {
+        let is_marked = |pid: &str| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|all| all.split(|b| *b == 0).any(|one| one == mark.as_bytes()))
+        };
+        while fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|process| process.file_name().to_str().is_some_and(is_marked))
+        {
             assert!(Instant::now() < deadline, "processes of a killed program are left");
             std::thread::yield_now();
         }
@@ -199,7 +211,10 @@ fn without_root_a_lab_runs_in_a_user_namespace() {
         }
         let lab = lab.unwrap();
         let host = lab.host("n1").unwrap();
-        assert_eq!(host.output("ip", &["-br", "link", "show", "eth0"], "").unwrap().split_whitespace().nth(1), Some("UP"));
+        assert_eq!(
+            host.output("ip", &["-br", "link", "show", "eth0"], "").unwrap().split_whitespace().nth(1),
+            Some("UP")
+        );
         host.output("nft", &["-f", "-"], "table inet t { chain c { type filter hook input priority 0; }; }").unwrap();
         assert!(host.output("nft", &["list", "tables"], "").unwrap().contains("table inet t"));
         host.sysctl("net.ipv4.ip_forward", "1").unwrap();
@@ -213,7 +228,8 @@ fn without_root_a_lab_runs_in_a_user_namespace() {
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", program]).current_dir("/");
         command
     };
-    let allowed = nobody("unshare").args(["--user", "--map-root-user", "--net", "true"]).output().unwrap().status.success();
+    let allowed =
+        nobody("unshare").args(["--user", "--map-root-user", "--net", "true"]).output().unwrap().status.success();
     // The folder of the build may be closed to others.
     let folder = std::env::temp_dir().join(format!("ringwall-lab-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
