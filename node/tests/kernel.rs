@@ -7,3 +7,11 @@ mod namespace;
 mod program;
 #[path = "kernel/reads.rs"]
 mod reads;
+#[path = "kernel/changes.rs"]
+mod changes;
+#[path = "kernel/connections.rs"]
+mod connections;
+#[path = "kernel/drift.rs"]
+mod drift;
+#[path = "kernel/log.rs"]
+mod log;

@@ -9,22 +9,23 @@
 //! The messages are written by hand: rust-netlink's packet crate (0.4) has no objects, element
 //! counts or batches, and reads rules into types that lose the bytes that a digest needs.
 
-//mod conntrack;
-//mod digest;
-//mod elements;
+mod conntrack;
+mod digest;
+mod elements;
 mod error;
-//mod nflog;
+mod header;
+mod nflog;
 mod nft;
 mod read;
 mod socket;
 mod uapi;
 pub(crate) mod wire;
 
-//pub use conntrack::{Connection, ConnectionCount, Status, TcpState, Tuple, TupleUpper};
-//pub use digest::Digest;
-//pub use elements::{ChangeError, Edit, Key, Refusal};
+pub use conntrack::{Connection, ConnectionCount, Status, TcpState, Tuple, TupleUpper};
+pub use digest::Digest;
+pub use elements::{ChangeError, Edit, Key, Refusal};
 pub use error::Error;
-//pub use nflog::{LogReader, LogRecord, Losses};
+pub use nflog::{LogReader, LogRecord, Losses};
 pub use nft::{Complaint, Nft, NftError, OLDEST};
 pub use read::{BaseChain, Chain, Counter, Element, Hook, Policy, Rule, Set, SetFlags, Table, TableFamily, TableId};
 pub use socket::Failure;

@@ -30,7 +30,7 @@ pub enum TableFamily {
 }
 
 impl TableFamily {
-    fn of(number: u8) -> Self {
+    pub(super) fn of(number: u8) -> Self {
         match number {
             1 => Self::Inet,
             2 => Self::Ip,
@@ -113,7 +113,7 @@ pub enum Hook {
 impl Hook {
     /// enum nf_inet_hooks (linux/netfilter.h), which bridges follow; enum nf_dev_hooks
     /// (linux/netfilter.h); linux/netfilter_arp.h.
-    fn of(family: TableFamily, number: u32) -> Self {
+    pub(super) fn of(family: TableFamily, number: u32) -> Self {
         match (family, number) {
             (TableFamily::Netdev, 0) => Self::Ingress,
             (TableFamily::Netdev, 1) => Self::Egress,
@@ -589,7 +589,7 @@ mod tests {
             let request = attributes.iter().fold(request(0, family), |request, (kind, value)| request.bytes(*kind, value));
             let mut bytes = request.finish(1).expect("short").split_off(20);
             bytes.extend(tail);
-            let reply = Reply { operation: 0, family, attributes: Attributes(&bytes) };
+            let reply = Reply { family, attributes: Attributes(&bytes) };
             let _ = parse_generation(&reply);
             let _ = parse_table(&reply);
             let _ = parse_chain(&reply);

@@ -6,6 +6,7 @@
 //! A socket belongs to the network namespace that its thread was in when it was opened.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -242,6 +243,12 @@ impl Socket {
             Ok(if place == acknowledged { Step::Done } else { Step::More })
         })?;
         Ok(refused)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.netlink.as_fd()
     }
 }
 

@@ -95,3 +95,65 @@ pub const NFTA_LOOKUP_SET: u16 = 1;
 pub const NFTA_OBJREF_SET_NAME: u16 = 4;
 pub const NFTA_QUOTA_FLAGS: u16 = 2;
 pub const NFTA_QUOTA_CONSUMED: u16 = 4;
+
+// linux/netfilter/nfnetlink_conntrack.h, enum cntl_msg_types
+pub const IPCTNL_MSG_CT_GET: u8 = 1;
+pub const IPCTNL_MSG_CT_DELETE: u8 = 2;
+pub const IPCTNL_MSG_CT_GET_STATS: u8 = 5;
+
+// enum ctattr_type
+pub const CTA_TUPLE_ORIG: u16 = 1;
+pub const CTA_TUPLE_REPLY: u16 = 2;
+pub const CTA_STATUS: u16 = 3;
+pub const CTA_PROTOINFO: u16 = 4;
+pub const CTA_TIMEOUT: u16 = 7;
+pub const CTA_MARK: u16 = 8;
+pub const CTA_ID: u16 = 12;
+pub const CTA_ZONE: u16 = 18;
+
+// enum ctattr_tuple, enum ctattr_ip, enum ctattr_l4proto
+pub const CTA_TUPLE_IP: u16 = 1;
+pub const CTA_TUPLE_PROTO: u16 = 2;
+pub const CTA_IP_V4_SRC: u16 = 1;
+pub const CTA_IP_V4_DST: u16 = 2;
+pub const CTA_IP_V6_SRC: u16 = 3;
+pub const CTA_IP_V6_DST: u16 = 4;
+pub const CTA_PROTO_NUM: u16 = 1;
+pub const CTA_PROTO_SRC_PORT: u16 = 2;
+pub const CTA_PROTO_DST_PORT: u16 = 3;
+pub const CTA_PROTO_ICMP_ID: u16 = 4;
+pub const CTA_PROTO_ICMP_TYPE: u16 = 5;
+pub const CTA_PROTO_ICMP_CODE: u16 = 6;
+pub const CTA_PROTO_ICMPV6_ID: u16 = 7;
+pub const CTA_PROTO_ICMPV6_TYPE: u16 = 8;
+pub const CTA_PROTO_ICMPV6_CODE: u16 = 9;
+
+// enum ctattr_protoinfo, enum ctattr_protoinfo_tcp, enum ctattr_stats_global
+pub const CTA_PROTOINFO_TCP: u16 = 1;
+pub const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+pub const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+pub const CTA_STATS_GLOBAL_MAX_ENTRIES: u16 = 2;
+
+// linux/netfilter/nfnetlink_log.h, enum nfulnl_msg_types, enum nfulnl_msg_config_cmds
+pub const NFULNL_MSG_PACKET: u8 = 0;
+pub const NFULNL_MSG_CONFIG: u8 = 1;
+pub const NFULNL_CFG_CMD_BIND: u8 = 1;
+pub const NFULNL_CFG_CMD_UNBIND: u8 = 2;
+pub const NFULNL_COPY_PACKET: u8 = 2;
+pub const NFULNL_CFG_F_SEQ: u16 = 1;
+
+// enum nfulnl_attr_config
+pub const NFULA_CFG_CMD: u16 = 1;
+pub const NFULA_CFG_MODE: u16 = 2;
+pub const NFULA_CFG_TIMEOUT: u16 = 4;
+pub const NFULA_CFG_QTHRESH: u16 = 5;
+pub const NFULA_CFG_FLAGS: u16 = 6;
+
+// enum nfulnl_attr_type
+pub const NFULA_PACKET_HDR: u16 = 1;
+pub const NFULA_MARK: u16 = 2;
+pub const NFULA_IFINDEX_INDEV: u16 = 4;
+pub const NFULA_IFINDEX_OUTDEV: u16 = 5;
+pub const NFULA_PAYLOAD: u16 = 9;
+pub const NFULA_PREFIX: u16 = 10;
+pub const NFULA_SEQ: u16 = 12;

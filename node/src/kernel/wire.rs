@@ -119,6 +119,11 @@ impl Request {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// Where the next attribute will begin.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The message under its sequence number; `None` when an attribute is longer than 65,535 bytes.
     pub fn finish(mut self, sequence: u32) -> Option<Vec<u8>> {
         let length = u32::try_from(self.bytes.len()).ok().filter(|_| !self.too_long)?;
@@ -153,8 +158,7 @@ impl<'a> Message<'a> {
     pub fn netfilter(&self) -> Result<Reply<'a>, Malformed> {
         let (header, attributes) =
             self.payload.split_at_checked(NETFILTER_HEADER).ok_or(Malformed("netfilter header"))?;
-        let [_, operation] = self.kind.to_be_bytes();
-        Ok(Reply { operation, family: header[0], attributes: Attributes(attributes) })
+        Ok(Reply { family: header[0], attributes: Attributes(attributes) })
     }
 
     /// The content of an NLMSG_ERROR or NLMSG_DONE: a code and, in the first, (a part of) the request;
@@ -223,7 +227,6 @@ impl<'a> Iterator for Messages<'a> {
 /// A message of a netfilter subsystem.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
-    pub operation: u8,
     /// An NFPROTO number (linux/netfilter.h).
     pub family: u8,
     pub attributes: Attributes<'a>,
@@ -306,7 +309,7 @@ mod tests {
         let message = Messages(&bytes).next().expect("one").expect("whole");
         assert_eq!((message.kind, message.flags, message.sequence), (0x0a06, NLM_F_ACK | NLM_F_REQUEST, 42));
         let reply = message.netfilter().expect("a netfilter message");
-        assert_eq!((reply.operation, reply.family), (6, 1));
+        assert_eq!(reply.family, 1);
         let attributes: Vec<_> = reply.attributes.map(|attribute| attribute.expect("whole")).collect();
         assert_eq!(text(attributes[0].1), "ringwall");
         assert_eq!(attributes[2], (7, &[1, 2, 3][..]));
