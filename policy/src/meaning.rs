@@ -80,11 +80,16 @@ impl Policy {
             });
             rules.fold(FlowSet::default(), |flows, rule| flows.union(&rule.flows()))
         };
-        let management = self.management.as_ref().filter(|_| !self.floor.without_management).map(|management| {
-            let upper = management.services.iter().flat_map(|service| service.upper.cubes()).cloned().collect();
-            FlowSet::product(&management.from.addresses, &self.node_addresses(), &upper)
-        });
-        of(Action::Allow).difference(&of(Action::Deny)).union(&management.unwrap_or_default())
+        of(Action::Allow).difference(&of(Action::Deny)).union(&self.management_flows())
+    }
+
+    /// What the floor keeps open for management; nothing when it has been taken out.
+    pub fn management_flows(&self) -> FlowSet {
+        let Some(management) = self.management.as_ref().filter(|_| !self.floor.without_management) else {
+            return FlowSet::default();
+        };
+        let upper = management.services.iter().flat_map(|service| service.upper.cubes()).cloned().collect();
+        FlowSet::product(&management.from.addresses, &self.node_addresses(), &upper)
     }
 }
 
@@ -102,19 +107,63 @@ impl Rule {
 }
 
 /// Flows of the line that the policy does not treat as the line says, each a witness.
-pub fn expectation_failures<'a>(
-    policy: &'a Policy,
-    now: u64,
-) -> impl Iterator<Item = (&'a Expectation, Flow)> {
-    let allowed = policy.allowed(now);
+pub fn expectation_failures(policy: &Policy, now: u64) -> impl Iterator<Item = (&Expectation, Flow)> {
     policy.expectations.iter().filter_map(move |expectation| {
-        let flows = reach(&expectation.source.addresses, &expectation.destination.addresses, expectation);
         let wrong = match expectation.action {
-            Action::Allow => flows.difference(&allowed),
-            Action::Deny => flows.intersection(&allowed),
+            Action::Allow => first_refused(policy, expectation, now),
+            Action::Deny => first_accepted(policy, expectation, now),
         };
-        wrong.witness().map(|flow| (expectation, flow))
+        wrong.map(|flow| (expectation, flow))
     })
+}
+
+/// Flows of enforced, unexpired rules, of those that can have any in common with the line.
+fn flows_near<'a>(
+    policy: &'a Policy,
+    line: &'a Expectation,
+    action: Action,
+    now: u64,
+) -> impl Iterator<Item = FlowSet> + 'a {
+    let (source, destination) = (&line.source.addresses, &line.destination.addresses);
+    let near = move |rule: &&Rule| {
+        rule.action == action
+            && rule.stage == Stage::Enforce
+            && !rule.is_expired(now)
+            && rule.directions().any(|(from, to)| {
+                !from.addresses.is_disjoint(source) && !to.addresses.is_disjoint(destination)
+            })
+    };
+    policy.rules.iter().filter(near).map(Rule::flows)
+}
+
+fn first_refused(policy: &Policy, line: &Expectation, now: u64) -> Option<Flow> {
+    let management = policy.management_flows();
+    let all = reach(&line.source.addresses, &line.destination.addresses, line).difference(&management);
+    let denied = flows_near(policy, line, Action::Deny, now).find_map(|deny| all.intersection(&deny).witness());
+    denied.or_else(|| {
+        let mut rest = all;
+        for allowed in flows_near(policy, line, Action::Allow, now) {
+            rest = rest.difference(&allowed);
+            if rest.is_empty() {
+                break;
+            }
+        }
+        rest.witness()
+    })
+}
+
+fn first_accepted(policy: &Policy, line: &Expectation, now: u64) -> Option<Flow> {
+    let all = reach(&line.source.addresses, &line.destination.addresses, line);
+    let mut denied: Option<Vec<FlowSet>> = None;
+    let opened = flows_near(policy, line, Action::Allow, now).find_map(|allowed| {
+        let common = allowed.intersection(&all);
+        if common.is_empty() {
+            return None;
+        }
+        let denied = denied.get_or_insert_with(|| flows_near(policy, line, Action::Deny, now).collect());
+        denied.iter().fold(common, |rest, deny| rest.difference(deny)).witness()
+    });
+    opened.or_else(|| all.intersection(&policy.management_flows()).witness())
 }
 
 /// The flows of an expectation's line.

@@ -214,14 +214,11 @@ fn tcp() -> UpperSet {
 }
 
 fn management(policy: &Policy, rules: &[&Checked<'_>], report: &mut Report) {
-    let Some(management) = policy.management.as_ref().filter(|_| !policy.floor.without_management) else { return };
-    let upper: UpperSet = management.services.iter().flat_map(|service| service.upper.cubes()).cloned().collect();
+    let (Some(management), kept) = (&policy.management, policy.management_flows()) else { return };
     let nodes = policy.node_addresses();
-    let kept = FlowSet::product(&management.from.addresses, &nodes, &upper);
-    let pair = (&management.from.addresses, &nodes);
     for checked in rules.iter().filter(|checked| checked.rule.action == Action::Deny) {
         let touches = |(source, destination): (&End, &End)| {
-            !source.addresses.is_disjoint(pair.0) && !destination.addresses.is_disjoint(pair.1)
+            !source.addresses.is_disjoint(&management.from.addresses) && !destination.addresses.is_disjoint(&nodes)
         };
         if !checked.rule.directions().any(touches) {
             continue;
