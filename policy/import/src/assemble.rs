@@ -5,7 +5,7 @@
 
 use crate::cell;
 use crate::document::{Block, one_line};
-use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided};
+use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport};
 use crate::prose::{self, Ends};
 use crate::table::{self, Context, Draft, Reading};
 use crate::words;
@@ -27,10 +27,11 @@ pub(crate) fn empty(source: SourceId) -> Guide {
 }
 
 pub(crate) fn guide(text: &str, source: SourceId, title: Option<String>, blocks: Vec<Block>) -> (Guide, Vec<Diagnostic>) {
-    let mut assembly = Assembly { text, guide: empty(source), diagnostics: Vec::new(), said: String::new(), section: None, rows: 0, in_preamble: true };
+    let mut assembly = Assembly { text, guide: empty(source), diagnostics: Vec::new(), said: String::new(), section: None, rows: 0, endless: None, in_preamble: true };
     for block in blocks {
         assembly.block(block);
     }
+    assembly.end_list();
     let Assembly { mut guide, mut diagnostics, .. } = assembly;
     if let Some(title) = title.filter(|title| !title.is_empty()) {
         guide.title = title;
@@ -57,6 +58,8 @@ struct Assembly<'a> {
     said: String,
     section: Option<usize>,
     rows: usize,
+    /// The first item of a list that names neither end, and how many do.
+    endless: Option<(Range<usize>, usize)>,
     /// Only lines of metadata so far.
     in_preamble: bool,
 }
@@ -89,8 +92,14 @@ impl Assembly<'_> {
                 self.guide.notes.push(Note { kind, text: one_line(&text), span });
             }
             Block::Item { text, key, span } => self.item(&text, &key, span),
-            Block::Break => {}
+            Block::Break => self.end_list(),
             Block::Table(table) => self.table(&table),
+        }
+    }
+
+    fn end_list(&mut self) {
+        if let Some((span, count)) = self.endless.take() {
+            self.diagnostics.push(table::without_ends(self.span(span), count));
         }
     }
 
@@ -166,10 +175,12 @@ impl Assembly<'_> {
             }
             self.guide.flows.append(&mut reading.flows);
         }
-        // A sentence that only applies sometimes makes what follows it apply sometimes.
+        // "If Calico is used, it requires:" is about all of the section.
         if let Some(section) = self.section
-            && let Some(condition) = prose::sentences(text).first().and_then(|sentence| prose::condition(sentence))
+            && let [sentence] = &prose::sentences(text)[..]
+            && let Some(condition) = prose::condition(sentence)
             && text.trim_end().ends_with(':')
+            && !self.guide.flows.iter().rev().take_while(|flow| flow.section >= self.section).any(|flow| flow.section == self.section)
         {
             self.guide.sections[section].condition.get_or_insert(condition);
         }
@@ -286,11 +297,8 @@ impl Assembly<'_> {
             reading.emit(draft, span.clone(), 0);
         }
         let mut flows: Vec<Flow> = reading.flows;
-        if direction == Direction::Unknown && !flows.is_empty() {
-            let diagnostic = Diagnostic::warning("RW1004", "the list does not say who opens the connection")
-                .at(self.span(span), "no direction")
-                .help("write the rule by hand; the line is kept as a comment in the policy");
-            self.diagnostics.push(diagnostic);
+        if direction == Direction::Unknown {
+            self.endless.get_or_insert((span, 0)).1 += 1;
         }
         self.guide.flows.append(&mut flows);
     }
@@ -299,10 +307,6 @@ impl Assembly<'_> {
         Span { source: self.guide.source, start: range.start, end: range.end }
     }
 
-    #[allow(dead_code)]
-    fn undecided(&mut self, undecided: Undecided) {
-        self.guide.undecided.push(undecided);
-    }
 }
 
 fn is_abbreviation(short: &str) -> bool {

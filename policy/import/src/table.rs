@@ -42,7 +42,7 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
     let (columns, header_is_row) = column::columns(table)?;
     let mut reading = Reading::new(source, context);
     let mut reader =
-        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), group: None, incomplete: None };
+        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), group: None, endless: None, incomplete: None };
     if header_is_row {
         let span = table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
         reader.row(&Row { cells: table.header.clone(), span, is_wider: false }, 0);
@@ -50,7 +50,11 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
     for (index, row) in table.rows.iter().enumerate() {
         reader.row(row, u32::try_from(index + 1).unwrap_or(u32::MAX));
     }
-    if let Some((span, missing)) = reader.incomplete.take() {
+    let (endless, incomplete) = (reader.endless.take(), reader.incomplete.take());
+    if let Some((span, count)) = endless {
+        reading.diagnostics.push(without_ends(reading.span(span), count));
+    }
+    if let Some((span, missing)) = incomplete {
         let what = if missing.0 { "where the traffic comes from" } else { "where the traffic goes" };
         let diagnostic = Diagnostic::warning("RW1006", format!("the table does not say {what}"))
             .at(reading.span(span), "first row without it")
@@ -58,6 +62,14 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
         reading.diagnostics.push(diagnostic);
     }
     Some(reading)
+}
+
+/// For rows or items that name neither end.
+pub(crate) fn without_ends(first: Span, count: usize) -> Diagnostic {
+    let what = if count == 1 { "one row names".to_owned() } else { format!("{count} rows name") };
+    Diagnostic::warning("RW1004", format!("{what} neither source nor destination, and no heading does"))
+        .at(first, "first row without ends")
+        .help("write the rules by hand; the rows are kept as comments in the policy")
 }
 
 impl<'a> Reading<'a> {
@@ -101,6 +113,7 @@ impl<'a> Reading<'a> {
         for (transport, port) in &draft.services {
             for source in &or_empty(draft.sources) {
                 for destination in &or_empty(draft.destinations) {
+                    let is_within = is_local(source) || is_local(destination);
                     let flow = Flow {
                         section: self.context.section,
                         action: draft.action,
@@ -112,7 +125,7 @@ impl<'a> Reading<'a> {
                         label: label.clone(),
                         note: note.clone(),
                         condition: condition.clone(),
-                        direction: draft.direction,
+                        direction: if is_within { Direction::Local } else { draft.direction },
                         inferred: draft.inferred.clone(),
                         span: self.span(span.clone()),
                         row,
@@ -147,6 +160,8 @@ struct TableReader<'t, 'r, 'a> {
     previous: Vec<Arc<str>>,
     /// The text of a row that heads the rows under it.
     group: Option<String>,
+    /// The first row that names neither end, and how many do.
+    endless: Option<(Range<usize>, usize)>,
     /// The first row of which an end is not said, and which: source, destination.
     incomplete: Option<(Range<usize>, (bool, bool))>,
 }
@@ -318,7 +333,7 @@ impl TableReader<'_, '_, '_> {
         let label = service.filter(|service| !cell::is_explicit(service)).unwrap_or_else(|| {
             if entry.label.is_empty() { one_line(&protocols.label) } else { entry.label.clone() }
         });
-        let mut notes: Vec<String> = self.columns.all(Role::Note).map(|column| one_line(&texts[column])).collect();
+        let mut notes: Vec<String> = self.columns.all(Role::Note).filter_map(|column| self.remark(column, &texts[column])).collect();
         for (column, text) in texts.iter().enumerate().filter(|(column, _)| self.columns.role(*column).is_none()) {
             if !words::is_blank(text) {
                 let header = self.table.header.get(column).map_or("", |cell| &*cell.text);
@@ -353,7 +368,10 @@ impl TableReader<'_, '_, '_> {
         });
         let condition = conditions.filter_map(|(_, text)| prose::condition(text)).next();
         let direction = ends.direction.unwrap_or(Direction::OneWay);
-        if direction == Direction::Unknown {
+        let names_neither = ends.sources.is_empty() && ends.destinations.is_empty();
+        if direction == Direction::Unknown && names_neither {
+            self.endless.get_or_insert((row.span.clone(), 0)).1 += 1;
+        } else if direction == Direction::Unknown {
             let diagnostic = Diagnostic::warning("RW1004", "the row does not say who opens the connection")
                 .at(self.reading.span(row.span.clone()), "no direction")
                 .help("write the rule by hand; the row is kept as a comment in the policy");
@@ -377,6 +395,17 @@ impl TableReader<'_, '_, '_> {
             inferred: ends.inferred,
         };
         self.reading.emit(draft, row.span.clone(), number);
+    }
+
+    /// The text of a column of remarks. A bare "yes" means little without its header, a "no" nothing.
+    fn remark(&self, column: usize, text: &str) -> Option<String> {
+        let text = one_line(text);
+        let header = self.table.header.get(column).map_or("", |cell| &*cell.text);
+        match text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("").to_lowercase().as_str() {
+            "no" if text.len() <= 3 => None,
+            "yes" | "x" | "true" if text.len() < 40 => Some(format!("{}: {text}", one_line(header))),
+            _ => Some(text),
+        }
     }
 
     fn action(&self, texts: &[Arc<str>]) -> Result<Action, String> {
@@ -469,10 +498,6 @@ impl TableReader<'_, '_, '_> {
             None if row_flowing == Some(Flowing::Both) => ends.direction = Some(Direction::Both),
             None => {}
         }
-        let is_self = |names: &[String]| !names.is_empty() && names.iter().all(|name| is_local(name));
-        if is_self(&ends.sources) || is_self(&ends.destinations) {
-            ends.direction = Some(Direction::Local);
-        }
         ends
     }
 
@@ -510,8 +535,12 @@ impl TableReader<'_, '_, '_> {
     }
 }
 
+/// "Self", "localhost", "the node itself (local traffic)": the same host.
 fn is_local(name: &str) -> bool {
-    matches!(name.to_lowercase().as_str(), "self" | "localhost" | "local" | "loopback" | "itself" | "same host" | "127.0.0.1" | "local host" | "local only" | "localhost only")
+    let name = name.to_lowercase();
+    let is_named = ["self", "localhost", "local", "loopback", "same host", "127.0.0.1", "::1", "local host", "local only", "localhost only"]
+        .contains(&name.as_str());
+    is_named || name.contains("itself") || name.contains("local traffic") || name.contains("loopback")
 }
 
 fn carrier(label: &str) -> Option<Protocol> {
