@@ -1,12 +1,6 @@
 //! The kernel module against the real kernel, each test in a network namespace of its own.
 //! They need root (CAP_NET_ADMIN) and nft; without them they fail.
 
-#[path = "kernel/namespace.rs"]
-mod namespace;
-#[path = "kernel/program.rs"]
-mod program;
-#[path = "kernel/reads.rs"]
-mod reads;
 #[path = "kernel/changes.rs"]
 mod changes;
 #[path = "kernel/connections.rs"]
@@ -15,3 +9,9 @@ mod connections;
 mod drift;
 #[path = "kernel/log.rs"]
 mod log;
+#[path = "kernel/namespace.rs"]
+mod namespace;
+#[path = "kernel/program.rs"]
+mod program;
+#[path = "kernel/reads.rs"]
+mod reads;

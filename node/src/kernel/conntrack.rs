@@ -26,8 +26,15 @@ pub struct Tuple {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TupleUpper {
     /// Of GRE, the keys.
-    Ports { source: u16, destination: u16 },
-    Icmp { kind: u8, code: u8, id: u16 },
+    Ports {
+        source: u16,
+        destination: u16,
+    },
+    Icmp {
+        kind: u8,
+        code: u8,
+        id: u16,
+    },
     None,
 }
 

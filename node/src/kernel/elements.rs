@@ -118,12 +118,13 @@ pub struct Refusal {
     pub explanation: Option<String>,
 }
 
-/// Why nothing was changed.
+/// Why elements were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// Each refused edit of up to 1,024; of more, the first of every 400.
+    /// Nothing was changed. Each refused edit of up to 1,024; of more, the first of every 400.
     #[error("the kernel refused {} of the elements", .0.len())]
     Refused(Vec<Refusal>),
+    /// The transaction as a whole; where the socket failed, it may have been done.
     #[error("cannot change set elements")]
     Failed(#[from] Failure),
 }
@@ -131,20 +132,23 @@ pub enum ChangeError {
 impl Netfilter {
     /// Makes all edits in one transaction; on an error, none.
     pub fn change_elements(&mut self, table: &TableId, edits: &[Edit<'_>]) -> Result<(), ChangeError> {
-        let most = if edits.len() <= SMALL { 1 } else { GROUP };
-        let mut groups = Vec::new();
-        let same = edits.chunk_by(|a, b| a.operation() == b.operation());
-        let mut start = 0;
-        for edits in same.flat_map(|edits| edits.chunks(most)) {
-            groups.push(Group::new(table, start, edits));
-            start += edits.len();
-        }
-        let Some(last) = groups.last_mut() else { return Ok(()) };
-        last.request = last.request.clone().flags(NLM_F_ACK);
-
+        let edits_in_all = edits.len();
+        let most = if edits_in_all <= SMALL { 1 } else { GROUP };
         let batch = |kind| Request::with_resource(kind, 0, NFPROTO_UNSPEC, u16::from(NFNL_SUBSYS_NFTABLES));
         let mut requests = vec![batch(NFNL_MSG_BATCH_BEGIN)];
-        requests.extend(groups.iter_mut().map(|group| std::mem::replace(&mut group.request, batch(0))));
+        let mut groups = Vec::new();
+        let mut start = 0;
+        let same = edits.chunk_by(|a, b| a.operation() == b.operation());
+        for edits in same.flat_map(|edits| edits.chunks(most)) {
+            let (request, offsets) = message(table, edits);
+            start += edits.len();
+            let last = start == edits_in_all;
+            requests.push(request.flags(if last { NLM_F_ACK } else { 0 }));
+            groups.push(Group { start: start - edits.len(), offsets });
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
         requests.push(batch(NFNL_MSG_BATCH_END));
         let refused = self.socket.send_together(requests, groups.len())?;
 
@@ -161,9 +165,24 @@ impl Netfilter {
     }
 }
 
+/// The message for edits that are all of one operation on one set, and where in it each element begins.
+fn message(table: &TableId, edits: &[Edit<'_>]) -> (Request, Vec<usize>) {
+    let (operation, set) = edits.first().map_or((NFT_MSG_NEWSETELEM, ""), Edit::operation);
+    let mut offsets = Vec::with_capacity(edits.len());
+    let request = Request::new(NFNL_SUBSYS_NFTABLES, operation, NLM_F_CREATE, table.family.number())
+        .string(NFTA_SET_ELEM_LIST_TABLE, &table.name)
+        .string(NFTA_SET_ELEM_LIST_SET, set)
+        .nested(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+            edits.iter().fold(list, |list, edit| {
+                offsets.push(list.len());
+                list.nested(NFTA_LIST_ELEM, |item| element(item, edit))
+            })
+        });
+    (request, offsets)
+}
+
 /// Edits that share a message.
 struct Group {
-    request: Request,
     /// The place of its first edit.
     start: usize,
     /// Where each element begins in the message.
@@ -171,22 +190,6 @@ struct Group {
 }
 
 impl Group {
-    /// `edits` are all of one operation on one set.
-    fn new(table: &TableId, start: usize, edits: &[Edit<'_>]) -> Self {
-        let (operation, set) = edits.first().map_or((NFT_MSG_NEWSETELEM, ""), Edit::operation);
-        let mut offsets = Vec::with_capacity(edits.len());
-        let request = Request::new(NFNL_SUBSYS_NFTABLES, operation, NLM_F_CREATE, table.family.number())
-            .string(NFTA_SET_ELEM_LIST_TABLE, &table.name)
-            .string(NFTA_SET_ELEM_LIST_SET, set)
-            .nested(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                edits.iter().fold(list, |list, edit| {
-                    offsets.push(list.len());
-                    list.nested(NFTA_LIST_ELEM, |item| element(item, edit))
-                })
-            });
-        Self { request, start, offsets }
-    }
-
     /// The edit whose element is at, or holds, the refused attribute.
     fn edit_at(&self, offset: Option<usize>) -> usize {
         let before = self.offsets.partition_point(|start| offset.is_some_and(|offset| *start <= offset));
@@ -219,7 +222,7 @@ mod tests {
     #[test]
     fn a_refused_attribute_leads_to_its_edit() {
         let edits: Vec<Edit<'_>> = (0..3).map(|port| Edit::Delete { set: "s", key: Key::new().port(port) }).collect();
-        let group = Group::new(&TableId::inet("t"), 100, &edits);
+        let group = Group { start: 100, offsets: message(&TableId::inet("t"), &edits).1 };
         let edit_at = |offset| group.edit_at(offset);
         assert_eq!(edit_at(Some(group.offsets[0])), 100);
         assert_eq!(edit_at(Some(group.offsets[1] + 4)), 101);

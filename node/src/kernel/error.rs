@@ -13,15 +13,36 @@ pub enum Error {
     #[error("cannot read the chains")]
     Chains(#[source] Failure),
     #[error("cannot read the rules of {table}")]
-    Rules { table: TableId, #[source] source: Failure },
+    Rules {
+        table: TableId,
+        #[source]
+        source: Failure,
+    },
     #[error("cannot read the counters of {table}")]
-    Counters { table: TableId, #[source] source: Failure },
+    Counters {
+        table: TableId,
+        #[source]
+        source: Failure,
+    },
     #[error("cannot read the sets of {table}")]
-    Sets { table: TableId, #[source] source: Failure },
+    Sets {
+        table: TableId,
+        #[source]
+        source: Failure,
+    },
     #[error("cannot read the elements of `{set}` in {table}")]
-    Elements { table: TableId, set: String, #[source] source: Failure },
+    Elements {
+        table: TableId,
+        set: String,
+        #[source]
+        source: Failure,
+    },
     #[error("cannot make a digest of {table}")]
-    Digest { table: TableId, #[source] source: Failure },
+    Digest {
+        table: TableId,
+        #[source]
+        source: Failure,
+    },
     #[error("cannot read the tracked connections")]
     Connections(#[source] Failure),
     #[error("cannot look up a tracked connection")]
@@ -31,7 +52,11 @@ pub enum Error {
     #[error("cannot count the tracked connections")]
     CountConnections(#[source] Failure),
     #[error("cannot listen to log group {group}")]
-    BindLog { group: u16, #[source] source: Failure },
+    BindLog {
+        group: u16,
+        #[source]
+        source: Failure,
+    },
     #[error("cannot read the log")]
     ReadLog(#[source] Failure),
 }

@@ -16,6 +16,7 @@ mod error;
 mod header;
 mod nflog;
 mod nft;
+mod objects;
 mod read;
 mod socket;
 mod uapi;
@@ -27,7 +28,7 @@ pub use elements::{ChangeError, Edit, Key, Refusal};
 pub use error::Error;
 pub use nflog::{LogReader, LogRecord, Losses};
 pub use nft::{Complaint, Nft, NftError, OLDEST};
-pub use read::{BaseChain, Chain, Counter, Element, Hook, Policy, Rule, Set, SetFlags, Table, TableFamily, TableId};
+pub use objects::{BaseChain, Chain, Counter, Element, Hook, Policy, Rule, Set, SetFlags, Table, TableFamily, TableId};
 pub use socket::Failure;
 pub use wire::Malformed;
 

@@ -12,11 +12,10 @@ use nix::errno::Errno;
 use ringwall_packet::Flow;
 
 use super::header::flow;
-use super::read::Hook;
 use super::socket::Socket;
 use super::uapi::*;
 use super::wire::{Malformed, Messages, Reply, Request, be32, text};
-use super::{Error, Failure, TableFamily};
+use super::{Error, Failure, Hook, TableFamily};
 
 /// What of a packet is copied: an IPv6 header with extensions, and the upper header's begin.
 const COPY: u32 = 128;

@@ -35,7 +35,11 @@ pub enum NftError {
     #[error("`nft --version` printed no version")]
     UnknownVersion,
     #[error("could not run `{}`", .program.display())]
-    Run { program: PathBuf, #[source] source: io::Error },
+    Run {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("no permission to change nftables: run as root (with CAP_NET_ADMIN)")]
     Permission,
     #[error("the kernel does not support `{feature}`: load or build its nftables module")]
@@ -69,9 +73,9 @@ impl NftError {
     /// begins by deleting the elements of a timer, because the time is over.
     pub fn is_expired_element(&self) -> bool {
         let Self::Refused { complaints, .. } = self else { return false };
-        complaints.iter().any(|complaint| {
-            complaint.text.trim_start().starts_with("delete element") && complaint.is_absence()
-        })
+        complaints
+            .iter()
+            .any(|complaint| complaint.text.trim_start().starts_with("delete element") && complaint.is_absence())
     }
 }
 
@@ -85,9 +89,33 @@ impl Complaint {
         // Expressions and statements that live in modules or behind options of their own, as nft
         // writes them (nft(8)). An absent table, chain, set or object is pointed at by its name.
         const OPTIONAL: &[&str] = &[
-            "ct", "dup", "fib", "flow", "fwd", "ipsec", "jhash", "last", "limit", "log", "masquerade", "numgen", "osf",
-            "queue", "quota", "redirect", "reject", "rt", "snat", "dnat", "socket", "symhash", "synproxy", "tproxy",
-            "tunnel", "meta", "exthdr",
+            "ct",
+            "dup",
+            "fib",
+            "flow",
+            "fwd",
+            "ipsec",
+            "jhash",
+            "last",
+            "limit",
+            "log",
+            "masquerade",
+            "numgen",
+            "osf",
+            "queue",
+            "quota",
+            "redirect",
+            "reject",
+            "rt",
+            "snat",
+            "dnat",
+            "socket",
+            "symhash",
+            "synproxy",
+            "tproxy",
+            "tunnel",
+            "meta",
+            "exthdr",
         ];
         const DECLARATIONS: &[&str] = &["ct timeout", "ct helper", "flowtable"];
         if self.message.contains("Operation not supported") || self.message.contains("Protocol not supported") {
@@ -254,18 +282,25 @@ mod tests {
 
     #[test]
     fn what_nft_says_is_told_apart() {
-        let no_root = classify("/dev/stdin:1:1-17: Error: Could not process rule: Operation not permitted\n".into(), "add table inet x\n");
+        let no_root = classify(
+            "/dev/stdin:1:1-17: Error: Could not process rule: Operation not permitted\n".into(),
+            "add table inet x\n",
+        );
         assert!(matches!(no_root, NftError::Permission));
         let no_cache = classify("netlink: Error: cache initialization failed: Operation not permitted\n".into(), "");
         assert!(matches!(no_cache, NftError::Permission));
         let no_nftables = classify("Unable to initialize Netlink socket: Protocol not supported\n".into(), "");
         assert!(matches!(no_nftables, NftError::MissingFeature { feature, .. } if feature == "nf_tables"));
         let stderr = "/dev/stdin:2:1-70: Error: Could not process rule: No such file or directory\n";
-        let no_flowtable = classify(stderr.into(), "add table inet x\nadd flowtable inet x y { hook ingress priority 0; }\n");
+        let no_flowtable =
+            classify(stderr.into(), "add table inet x\nadd flowtable inet x y { hook ingress priority 0; }\n");
         assert!(matches!(no_flowtable, NftError::MissingFeature { feature, .. } if feature == "flowtable"));
         let stderr = "/dev/stdin:1:31-36: Error: Could not process rule: No such file or directory\n";
         let no_chain = classify(stderr.into(), "table inet x { chain y { goto nosuch; }; }\n");
-        assert_eq!(no_chain.to_string(), "nft refused the text at line 1, `nosuch`: Could not process rule: No such file or directory");
+        assert_eq!(
+            no_chain.to_string(),
+            "nft refused the text at line 1, `nosuch`: Could not process rule: No such file or directory"
+        );
         assert!(!no_chain.is_expired_element());
     }
 

@@ -29,7 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("the kernel refused it{}", explanation.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
-    Refused { explanation: Option<String>, #[source] errno: Errno },
+    Refused {
+        explanation: Option<String>,
+        #[source]
+        errno: Errno,
+    },
     #[error("the netlink socket failed")]
     Socket(#[source] io::Error),
     #[error("the kernel's answer could not be read")]

@@ -73,10 +73,8 @@ fn elements_of_all_kinds_come_back() {
         assert!(shown("armed").contains("\"ipv4\"") && shown("armed").contains("\"ipv6\""), "{}", shown("armed"));
         assert!(shown("probes").contains(r#"["192.0.2.1","192.0.2.2","tcp",443]"#), "{}", shown("probes"));
 
-        let deletes = [
-            Edit::Delete { set: "blocked", key: address("192.0.2.1") },
-            Edit::Delete { set: "probes", key: probe },
-        ];
+        let deletes =
+            [Edit::Delete { set: "blocked", key: address("192.0.2.1") }, Edit::Delete { set: "probes", key: probe }];
         netfilter.change_elements(&ringwall(), &deletes).expect("deleted");
         assert_eq!(keys(&mut netfilter, "blocked"), BTreeSet::from([vec![192, 0, 2, 2]]));
         assert_eq!(keys(&mut netfilter, "probes"), BTreeSet::new());

@@ -1,5 +1,6 @@
 //! conntrack over netlink.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -42,7 +43,10 @@ fn a_tcp_connection_is_read_found_and_deleted() {
         assert!(connection.status.seen_reply() && connection.status.assured());
         assert!(!connection.status.source_translated() && !connection.status.destination_translated());
         assert!(connection.timeout.is_some_and(|left| left > Duration::from_secs(300)));
-        assert_eq!(connection.original.flow().map(|flow| flow.to_string()), Some(format!("tcp {source} -> {destination}")));
+        assert_eq!(
+            connection.original.flow().map(|flow| flow.to_string()),
+            Some(format!("tcp {source} -> {destination}"))
+        );
 
         let found = netfilter.find_connection(&tuple).expect("asked").expect("found");
         assert_eq!((found.original, found.id, found.mark), (tuple, connection.id, connection.mark));
@@ -85,7 +89,8 @@ fn udp_and_ipv6_are_tracked_too() {
 fn a_ping_carries_type_code_and_number() {
     in_namespace(|| {
         load(TRACK);
-        let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Icmp).expect("a raw socket");
+        let raw =
+            socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Icmp).expect("a raw socket");
         // Type, code, checksum, identifier, sequence (RFC 792).
         let echo = [8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1];
         sendto(raw.as_raw_fd(), &echo, &SockaddrIn::new(127, 0, 0, 1, 0), MsgFlags::empty()).expect("sent");
@@ -94,5 +99,27 @@ fn a_ping_carries_type_code_and_number() {
         assert_eq!(connection.original.upper, TupleUpper::Icmp { kind: 8, code: 0, id: 0x1234 });
         assert_eq!(connection.reply.upper, TupleUpper::Icmp { kind: 0, code: 0, id: 0x1234 });
         assert!(netfilter.delete_connection(&connection).expect("asked"));
+    });
+}
+
+#[test]
+fn thousands_are_read_whole() {
+    in_namespace(|| {
+        load(TRACK);
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for port in 20_001..=25_000 {
+            let _ = socket.send_to(&[0], ("127.0.0.1", port));
+        }
+        let mut netfilter = netfilter();
+        let mut ports = BTreeSet::new();
+        netfilter
+            .each_connection(|connection| {
+                if let TupleUpper::Ports { destination, .. } = connection.original.upper {
+                    ports.insert(destination);
+                }
+            })
+            .expect("connections");
+        assert_eq!(ports, BTreeSet::from_iter(20_001..=25_000));
+        assert_eq!(netfilter.connection_count().expect("a count").tracked, 5_000);
     });
 }

@@ -1,6 +1,9 @@
 //! The digest of a table: still under traffic, moved by every foreign edit.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use ringwall_node::kernel::{Digest, Edit, Key};
 
@@ -87,7 +90,10 @@ fn every_foreign_edit_moves_it() {
         ("a base chain's rule added", "insert rule inet ringwall input accept\n"),
         ("a chain emptied", "flush chain inet ringwall g1_in\n"),
         ("a policy", "chain inet ringwall input { policy drop; }\n"),
-        ("a base chain added", "add chain inet ringwall theirs { type filter hook input priority -5; policy accept; }\n"),
+        (
+            "a base chain added",
+            "add chain inet ringwall theirs { type filter hook input priority -5; policy accept; }\n",
+        ),
         ("a chain added", "add chain inet ringwall g1_more\n"),
         ("an element added", "add element inet ringwall g1_verdicts { 192.0.2.3 . 22 : accept }\n"),
         ("an element deleted", "delete element inet ringwall g1_verdicts { 192.0.2.1 . 22 }\n"),
@@ -114,7 +120,9 @@ fn every_foreign_edit_moves_it() {
 #[test]
 fn a_replaced_rule_moves_it_though_only_its_anonymous_set_differs() {
     in_namespace(|| {
-        let table = |ports: &str| format!("table inet ringwall {{\n chain g1_in {{\n tcp dport {{ {ports} }} accept\n }}\n}}\n");
+        let table = |ports: &str| {
+            format!("table inet ringwall {{\n chain g1_in {{\n tcp dport {{ {ports} }} accept\n }}\n}}\n")
+        };
         load(&table("22, 80"));
         let before = digest();
         load("flush chain inet ringwall g1_in\n");
@@ -123,5 +131,38 @@ fn a_replaced_rule_moves_it_though_only_its_anonymous_set_differs() {
         load("flush chain inet ringwall g1_in\n");
         load(&table("80, 22"));
         assert_eq!(digest(), before);
+    });
+}
+
+#[test]
+fn reads_settle_while_other_programs_keep_changing_sets() {
+    in_namespace(|| {
+        load(TABLE);
+        let before = digest();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                let mut netfilter = netfilter();
+                let mut changes = 0u32;
+                while !done.load(Ordering::Relaxed) {
+                    let key = Key::new().raw(&changes.to_be_bytes());
+                    let edit = Edit::Add { set: "blocked", key, timeout: Some(Duration::from_secs(60)) };
+                    netfilter.change_elements(&ringwall(), &[edit]).expect("added");
+                    changes += 1;
+                }
+                changes
+            });
+            // Whatever happens here must end the other thread.
+            let reads = std::panic::catch_unwind(|| {
+                for _ in 0..50 {
+                    assert_eq!(digest(), before);
+                    assert_eq!(netfilter().chains_of(&ringwall()).expect("chains").len(), 3);
+                    assert_eq!(netfilter().counters(&ringwall()).expect("counters").len(), 1);
+                }
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(changing.join().expect("changed") > 50);
+            reads.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
     });
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use ringwall_node::kernel::{Chain, Counter, Hook, Policy, SetFlags, TableFamily, TableId};
 use serde_json::{Value, json};
 
@@ -209,25 +209,30 @@ fn elements_tell_what_is_left_of_their_time() {
 fn table() -> impl Strategy<Value = String> {
     let hook = prop_oneof!["input", "output", "forward", "prerouting", "postrouting"];
     let base = (hook, -400i32..400, prop_oneof!["accept", "drop"]);
-    let base = base.prop_map(|(hook, priority, policy)| format!("type filter hook {hook} priority {priority}; policy {policy};"));
-    let rule = (1u16.., "[a-z0-9 ]{0,20}").prop_map(|(port, comment)| {
-        format!("    udp dport {port} counter return comment \"c{comment}\"\n")
-    });
+    let base = base
+        .prop_map(|(hook, priority, policy)| format!("type filter hook {hook} priority {priority}; policy {policy};"));
+    let rule = (1u16.., "[a-z0-9 ]{0,20}")
+        .prop_map(|(port, comment)| format!("    udp dport {port} counter return comment \"c{comment}\"\n"));
     let chain = (prop::option::of(base), prop::collection::vec(rule, 0..4))
         .prop_map(|(base, rules)| format!("{}\n{}", base.unwrap_or_default(), rules.concat()));
-    let counter = (0u64..1 << 40, 0u64..1 << 50).prop_map(|(packets, bytes)| format!("packets {packets} bytes {bytes}"));
+    let counter =
+        (0u64..1 << 40, 0u64..1 << 50).prop_map(|(packets, bytes)| format!("packets {packets} bytes {bytes}"));
     let family = prop_oneof!["inet", "ip", "ip6"];
-    (family, prop::collection::vec(chain, 0..5), prop::collection::vec(counter, 0..5)).prop_map(|(family, chains, counters)| {
-        let counters = counters.iter().enumerate().map(|(i, counter)| format!("  counter n{i} {{ {counter}\n  }}\n"));
-        let chains = chains.iter().enumerate().map(|(i, chain)| format!("  chain c{i} {{\n    {chain}  }}\n"));
-        format!("table {family} NAME {{\n{}{}}}\n", counters.collect::<String>(), chains.collect::<String>())
-    })
+    (family, prop::collection::vec(chain, 0..5), prop::collection::vec(counter, 0..5)).prop_map(
+        |(family, chains, counters)| {
+            let counters =
+                counters.iter().enumerate().map(|(i, counter)| format!("  counter n{i} {{ {counter}\n  }}\n"));
+            let chains = chains.iter().enumerate().map(|(i, chain)| format!("  chain c{i} {{\n    {chain}  }}\n"));
+            format!("table {family} NAME {{\n{}{}}}\n", counters.collect::<String>(), chains.collect::<String>())
+        },
+    )
 }
 
 #[test]
 fn random_tables_read_as_nft_lists_them() {
     in_namespace(|| {
-        let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+        let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
         let agree = |tables: Vec<String>| {
             load("flush ruleset\n");
             tables.iter().zip(["a", "b"]).for_each(|(table, name)| load(&table.replace("NAME", name)));
@@ -237,7 +242,10 @@ fn random_tables_read_as_nft_lists_them() {
                 for chain in netfilter().chains_of(&table.id).expect("chains") {
                     let place = [table.id.family.to_string(), table.id.name.clone(), chain.name.clone()];
                     let theirs = listed(&["chain", &place[0], &place[1], &place[2]], "rule");
-                    let theirs: Vec<_> = theirs.iter().map(|rule| (rule["handle"].as_u64(), rule["comment"].as_str().map(String::from))).collect();
+                    let theirs: Vec<_> = theirs
+                        .iter()
+                        .map(|rule| (rule["handle"].as_u64(), rule["comment"].as_str().map(String::from)))
+                        .collect();
                     let ours = netfilter().rules(&table.id, &chain.name).expect("rules");
                     let ours: Vec<_> = ours.into_iter().map(|rule| (Some(rule.handle), rule.comment)).collect();
                     assert_eq!(ours, theirs);
