@@ -22,6 +22,8 @@ use super::wire::{
 
 /// The kernel fills datagrams of a dump up to 32 KiB (`netlink_dump` in net/netlink/af_netlink.c).
 const BUFFER: usize = 128 * 1024;
+/// Room for the refusals of a batch, each of which takes a kilobyte or two.
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// The kernel answers while the request is being sent, so that a wait means a lost answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -74,6 +76,7 @@ impl Socket {
         let netlink = open().map_err(Failure::Socket)?;
         let mut socket = Self { netlink, sequence: 0, buffer: vec![0; BUFFER] };
         socket.wait_at_most(PATIENCE).map_err(Failure::Socket)?;
+        socket.receive_buffer(RECEIVE_BUFFER).map_err(Failure::Socket)?;
         Ok(socket)
     }
 

@@ -140,3 +140,15 @@ fn a_large_batch_is_one_transaction() {
         assert_eq!(refusals.iter().map(|refusal| refusal.edit).collect::<Vec<_>>(), [1_234]);
     });
 }
+
+#[test]
+fn every_refusal_of_a_small_batch_is_told() {
+    in_namespace(|| {
+        load(SETS);
+        let edits: Vec<Edit<'_>> =
+            (0..1024u32).map(|i| Edit::Delete { set: "blocked", key: Key::new().raw(&i.to_be_bytes()) }).collect();
+        let error = netfilter().change_elements(&ringwall(), &edits).expect_err("none of them is there");
+        let ChangeError::Refused(refusals) = error else { panic!("{error:?}") };
+        assert!(refusals.iter().map(|refusal| refusal.edit).eq(0..1024));
+    });
+}
