@@ -9,7 +9,7 @@ use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Po
 use crate::prose::{self, Ends};
 use crate::table::{self, Context, Draft, Reading};
 use crate::words;
-use crate::{MAX_ROWS, document};
+use crate::{MAX_FLOWS, MAX_ROWS, document};
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
 use std::ops::Range;
 
@@ -26,12 +26,16 @@ pub(crate) fn empty(source: SourceId) -> Guide {
     }
 }
 
-pub(crate) fn guide(text: &str, source: SourceId, title: Option<String>, blocks: Vec<Block>) -> (Guide, Vec<Diagnostic>) {
-    let mut assembly = Assembly { text, guide: empty(source), diagnostics: Vec::new(), said: String::new(), section: None, rows: 0, endless: None, in_preamble: true };
-    for block in blocks {
-        assembly.block(block);
-    }
+/// `read` hands out the blocks and gives the title that the document states beside them.
+pub(crate) fn guide(
+    text: &str,
+    source: SourceId,
+    read: impl FnOnce(&mut dyn FnMut(Block)) -> Option<String>,
+) -> (Guide, Vec<Diagnostic>) {
+    let mut assembly = Assembly { text, guide: empty(source), diagnostics: Vec::new(), said: String::new(), section: None, rows: 0, endless: None, bare: None, incomplete: None, in_preamble: true };
+    let title = read(&mut |block| assembly.block(block));
     assembly.end_list();
+    assembly.diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
     let Assembly { mut guide, mut diagnostics, .. } = assembly;
     if let Some(title) = title.filter(|title| !title.is_empty()) {
         guide.title = title;
@@ -50,6 +54,9 @@ pub(crate) fn guide(text: &str, source: SourceId, title: Option<String>, blocks:
     (guide, diagnostics)
 }
 
+/// Bytes of prose that are kept for the next table.
+const SAID: usize = 4096;
+
 struct Assembly<'a> {
     text: &'a str,
     guide: Guide,
@@ -60,6 +67,10 @@ struct Assembly<'a> {
     rows: usize,
     /// The first item of a list that names neither end, and how many do.
     endless: Option<(Range<usize>, usize)>,
+    /// The first item that names no protocol, and how many do.
+    bare: Option<(Range<usize>, usize)>,
+    /// The first item of which an end is not said, and whether it is the source.
+    incomplete: Option<(Range<usize>, bool)>,
     /// Only lines of metadata so far.
     in_preamble: bool,
 }
@@ -100,6 +111,12 @@ impl Assembly<'_> {
     fn end_list(&mut self) {
         if let Some((span, count)) = self.endless.take() {
             self.diagnostics.push(table::without_ends(self.span(span), count));
+        }
+        if let Some((span, count)) = self.bare.take() {
+            self.diagnostics.push(table::without_protocol(self.span(span), count));
+        }
+        if let Some((span, is_source)) = self.incomplete.take() {
+            self.diagnostics.push(table::without_end(self.span(span), is_source, "list"));
         }
     }
 
@@ -186,6 +203,10 @@ impl Assembly<'_> {
         }
         self.said.push_str(text);
         self.said.push('\n');
+        if self.said.len() > SAID {
+            let start = self.said.ceil_char_boundary(self.said.len() - SAID);
+            self.said.drain(..start);
+        }
     }
 
     fn timeouts(&mut self, text: &str, span: &Range<usize>) {
@@ -198,6 +219,9 @@ impl Assembly<'_> {
     }
 
     fn context(&self, caption: &str) -> Context {
+        // A short line above a table is its title: "**Worker nodes**", "Inbound:".
+        let last = prose::sentences(&self.said).pop().filter(|sentence| sentence.split_whitespace().count() <= 6);
+        let caption = if caption.is_empty() { last.as_deref().unwrap_or_default() } else { caption };
         let mut context = Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
         context.node = prose::heading_node(caption).filter(|_| !caption.is_empty());
         let mut titles = Vec::new();
@@ -235,7 +259,8 @@ impl Assembly<'_> {
             return;
         }
         let context = self.context(&table.caption);
-        if let Some(reading) = table::read(self.text, self.guide.source, &context, table) {
+        let budget = MAX_FLOWS.saturating_sub(self.guide.flows.len());
+        if let Some(reading) = table::read(self.text, self.guide.source, &context, table, budget) {
             let Reading { mut flows, mut undecided, mut diagnostics, .. } = reading;
             self.guide.flows.append(&mut flows);
             self.guide.undecided.append(&mut undecided);
@@ -254,11 +279,11 @@ impl Assembly<'_> {
                 self.guide.legend.push(Abbreviation { short, meaning: one_line(meaning), span });
             }
         }
-        let context = self.context("");
         let title = self.section.map(|section| self.guide.sections[section].title.to_lowercase()).unwrap_or_default();
         let said = self.said.to_lowercase();
         let is_announced = ["port", "firewall"].iter().any(|word| said.contains(word) || title.contains(word));
         let Some((entries, label, note)) = item_ports(text, is_announced) else { return };
+        let context = self.context("");
         let own = prose::ends(&note);
         let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
         let ends = Ends { sources: pick(own.sources, &context.ends.sources), destinations: pick(own.destinations, &context.ends.destinations) };
@@ -282,6 +307,9 @@ impl Assembly<'_> {
             if entry.transports.is_empty() && transports != [Transport::Unstated] {
                 inferred.push(Field::Protocol);
             }
+            if transports == [Transport::Unstated] {
+                self.bare.get_or_insert((span.clone(), 0)).1 += 1;
+            }
             let draft = Draft {
                 action: Action::Allow,
                 sources: &sources,
@@ -299,6 +327,8 @@ impl Assembly<'_> {
         let mut flows: Vec<Flow> = reading.flows;
         if direction == Direction::Unknown {
             self.endless.get_or_insert((span, 0)).1 += 1;
+        } else if sources.is_empty() || destinations.is_empty() {
+            self.incomplete.get_or_insert((span, sources.is_empty()));
         }
         self.guide.flows.append(&mut flows);
     }

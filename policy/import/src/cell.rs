@@ -43,32 +43,40 @@ pub(crate) enum Arrow {
 
 /// Takes the first arrow out of a text: what stood before it, the arrow, what stood behind it.
 pub(crate) fn arrow(text: &str) -> Option<(&str, Arrow, &str)> {
-    for (start, c) in text.char_indices() {
-        let single = match c {
-            '→' | '⇒' | '➔' | '➜' | '⟶' | '►' => Some(Arrow::Right),
-            '←' | '⇐' | '⟵' | '◄' => Some(Arrow::Left),
-            '↔' | '⇔' | '⟷' | '⇄' | '⇆' => Some(Arrow::Both),
-            _ => None,
-        };
-        if let Some(arrow) = single {
-            return Some((&text[..start], arrow, &text[start + c.len_utf8()..]));
+    let mut start = 0;
+    while let Some(c) = text[start..].chars().next() {
+        let (found, length) = arrow_here(&text[start..]);
+        if let Some(arrow) = found {
+            return Some((&text[..start], arrow, &text[start + length..]));
         }
-        if !matches!(c, '<' | '-' | '=') {
-            continue;
-        }
-        let rest = &text[start..];
-        let length = rest.len() - rest.trim_start_matches(['<', '>', '-', '=']).len();
-        let shaft = &rest[..length];
-        let arrow = match (shaft.starts_with('<'), shaft.ends_with('>')) {
-            _ if length < 2 || shaft.contains("><") || !shaft.contains(['-', '=']) && shaft != "<>" => continue,
-            (true, true) => Arrow::Both,
-            (true, false) => Arrow::Left,
-            (false, true) => Arrow::Right,
-            (false, false) => continue,
-        };
-        return Some((&text[..start], arrow, &rest[length..]));
+        start += length.max(c.len_utf8());
     }
     None
+}
+
+/// The arrow that a text begins with, and the length of what was looked at.
+fn arrow_here(text: &str) -> (Option<Arrow>, usize) {
+    let Some(c) = text.chars().next() else { return (None, 0) };
+    let single = match c {
+        '→' | '⇒' | '➔' | '➜' | '⟶' | '►' => Some(Arrow::Right),
+        '←' | '⇐' | '⟵' | '◄' => Some(Arrow::Left),
+        '↔' | '⇔' | '⟷' | '⇄' | '⇆' => Some(Arrow::Both),
+        '<' | '-' | '=' => None,
+        _ => return (None, 0),
+    };
+    if single.is_some() {
+        return (single, c.len_utf8());
+    }
+    let length = text.len() - text.trim_start_matches(['<', '>', '-', '=']).len();
+    let shaft = &text[..length];
+    let is_arrow = length >= 2 && !shaft.contains("><") && (shaft.contains(['-', '=']) || shaft == "<>");
+    let arrow = match (shaft.starts_with('<'), shaft.ends_with('>')) {
+        (true, true) => Some(Arrow::Both),
+        (true, false) => Some(Arrow::Left),
+        (false, true) => Some(Arrow::Right),
+        (false, false) => None,
+    };
+    (arrow.filter(|_| is_arrow), length)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +107,14 @@ pub(crate) fn is_explicit(text: &str) -> bool {
     read(text).is_ok_and(|entries| !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty()))
 }
 
+/// Bytes of a cell of ports.
+const LONGEST: usize = 4096;
+
 /// The entries of a cell; none when it is blank.
 pub(crate) fn read(text: &str) -> Result<Vec<Entry>, String> {
+    if text.len() > LONGEST {
+        return Err("the cell is too long to be one of ports".to_owned());
+    }
     if text.contains(GLUE) {
         return Err("digits are split by markup".to_owned());
     }
@@ -269,13 +283,9 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
     let mut tokens: Vec<Token> = Vec::new();
     let mut rest = line.trim_start();
     while let Some(c) = rest.chars().next() {
-        let is_wedge = matches!(c, '<' | '-' | '=' | '→' | '⇒' | '←' | '⇐' | '↔' | '⇔' | '⟶' | '⟵' | '⟷' | '➔' | '➜');
-        if is_wedge
-            && let Some((before, found, behind)) = arrow(rest)
-            && before.is_empty()
-        {
+        if let (Some(found), length) = arrow_here(rest) {
             tokens.push(Token::Arrow(found));
-            rest = behind.trim_start();
+            rest = rest[length..].trim_start();
             continue;
         }
         let length = match c {
@@ -535,7 +545,14 @@ pub(crate) fn protocols(text: &str) -> Protocols {
 pub(crate) fn names(text: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for line in text.lines() {
-        let parts = split_outside_parentheses(line, |c| matches!(c, ',' | ';'));
+        let mut parts = split_outside_parentheses(line, |c| matches!(c, ',' | ';'));
+        // "web, worker and cron"
+        if parts.len() > 1
+            && let Some((last, end)) = parts.last().and_then(|last| last.split_once(" and ")).filter(|(last, _)| !last.is_empty())
+        {
+            parts.pop();
+            parts.extend([last, end]);
+        }
         let is_list = parts.len() > 1 && parts.iter().all(|part| is_short(part));
         let parts = if is_list { parts } else { vec![line] };
         for part in parts {

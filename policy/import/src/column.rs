@@ -90,6 +90,33 @@ pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
     Some((columns, false))
 }
 
+/// A matrix, sources down and destinations across (or the other way round) with ports where they meet,
+/// as a table with a row for each pair.
+pub(crate) fn matrix(table: &Table) -> Option<Table> {
+    let corner = table.header.first()?.text.to_lowercase();
+    let words: Vec<&str> = corner.split(|c: char| !c.is_alphanumeric()).collect();
+    let place = |list: &[&str]| words.iter().position(|word| list.contains(word));
+    let from = place(&["from", "source", "src", "client"])?;
+    let to = place(&["to", "destination", "dest", "target", "server"])?;
+    let body = || table.rows.iter().flat_map(|row| row.cells.iter().skip(1)).filter(|cell| !words::is_blank(&cell.text));
+    let explicit = body().filter(|cell| cell::is_explicit(&cell.text)).count();
+    if table.header.len() < 3 || explicit == 0 || explicit * 2 < body().count() {
+        return None;
+    }
+    let mut straight = Table { caption: table.caption.clone(), ..Table::default() };
+    let heads = if from < to { ["Source", "Destination", "Port"] } else { ["Destination", "Source", "Port"] };
+    straight.header = heads.iter().map(|head| Cell::new(*head, table.header[0].span.clone())).collect();
+    for row in &table.rows {
+        for (head, cell) in table.header.iter().zip(&row.cells).skip(1) {
+            if !words::is_blank(&cell.text) && straight.rows.len() <= crate::MAX_ROWS {
+                let cells = vec![row.cells[0].clone(), head.clone(), cell.clone()];
+                straight.rows.push(Row { cells, span: row.span.clone(), is_wider: false });
+            }
+        }
+    }
+    Some(straight)
+}
+
 /// Whether a line of a CSV file names columns of ports.
 pub(crate) fn is_header(cells: &[Cell]) -> bool {
     let columns = by_header(cells);
@@ -151,6 +178,13 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
         for column in ports.iter().filter(|column| **column != best) {
             columns.set(*column, Role::Note);
         }
+    }
+    // A column of "web -> store", whatever its header.
+    let joins = |text: &str| cell::arrow(text).is_some_and(|(left, _, right)| !left.trim().is_empty() && !right.trim().is_empty());
+    if !columns.has(Role::Direction)
+        && let Some(column) = (0..table.header.len()).find(|column| columns.role(*column) != Some(Role::Port) && share(*column, &joins))
+    {
+        columns.set(column, Role::Direction);
     }
     // Columns "Inbound" and "Outbound" hold ports, or only ticks, or the peers.
     for role in [Role::Inbound, Role::Outbound] {
@@ -238,7 +272,7 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         "beschreibung", "zweck", "descripción", "descrição", "descrizione", "scopo", "propósito", "information", "info", "configurable",
         "required", "mandatory", "optional", "condition", "when", "remarques", "description",
     ]);
-    if is(&["source port", "source ports", "src port", "src ports", "sport", "from port", "client port", "source port range", "quellport", "local port", "ephemeral port"]) {
+    if is(&["source port", "source ports", "src port", "src ports", "sport", "from port", "client port", "source port range", "quellport", "ephemeral port"]) {
         return Some(Role::SourcePort);
     }
     if port || has(&["zielport"]) {
@@ -269,7 +303,7 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         return Some(Role::Peer);
     }
     if has(&["direction", "richtung", "dirección", "direzione", "initiation"])
-        || is(&["flow", "traffic", "traffic flow", "data flow", "inbound outbound", "ingress egress", "in out", "connection", "communication", "path", "source and destination"])
+        || is(&["flow", "traffic", "traffic flow", "data flow", "inbound outbound", "ingress egress", "in out", "connection", "communication", "path"])
     {
         return Some(Role::Direction);
     }
@@ -283,10 +317,10 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     if protocol || has(&["transport", "layer4", "l4"]) || is(&["tcp udp", "udp tcp", "tcp or udp", "layer 4", "ip protocol"]) {
         return Some(Role::Protocol);
     }
-    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen"]) {
+    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen", "accepts"]) {
         return Some(Role::Inbound);
     }
-    if is(&["outbound", "outgoing", "egress", "out", "connects to"]) {
+    if is(&["outbound", "outgoing", "egress", "out", "connects to", "communicates on"]) {
         return Some(Role::Outbound);
     }
     if has(&["permission", "action", "aktion", "acción", "azione", "verdict"]) || is(&["allow deny", "access", "rule action", "allow", "policy"]) {

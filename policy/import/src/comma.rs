@@ -3,15 +3,15 @@
 //! In: the text, with commas, semicolons or tabs. Out: its tables; a new one begins where a line reads
 //! like a header. Never: a type for a value.
 
-use crate::column;
+use crate::{MAX_ROWS, column};
 use crate::document::{Block, Cell, Row, Table};
 use csv::{ReaderBuilder, StringRecord};
 use std::ops::Range;
 
-pub(crate) fn read(text: &str) -> Vec<Block> {
+pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) {
     let mut reader =
         ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter(text)).from_reader(text.as_bytes());
-    let mut blocks = Vec::new();
+    let mut rows = 0;
     let mut table: Option<Table> = None;
     let mut record = StringRecord::new();
     let mut start = 0;
@@ -28,18 +28,21 @@ pub(crate) fn read(text: &str) -> Vec<Block> {
         let cells: Vec<_> =
             record.iter().map(|field| Cell::new(crate::markdown::plain(field), span.clone())).collect();
         if column::is_header(&cells) {
-            blocks.extend(table.take().map(Block::Table));
+            table.take().map(Block::Table).into_iter().for_each(&mut *sink);
             table = Some(Table { header: cells, ..Table::default() });
         } else if let Some(table) = &mut table {
             let width = table.header.len();
+            rows += 1;
+            if rows > MAX_ROWS + 1 {
+                break;
+            }
             table.rows.push(Row { cells, span, is_wider: false }.fit(width));
         } else {
             let words: Vec<_> = cells.iter().map(|cell| &*cell.text).collect();
-            blocks.push(Block::Paragraph { text: words.join(" ").trim().to_owned(), span });
+            sink(Block::Paragraph { text: words.join(" ").trim().to_owned(), span });
         }
     }
-    blocks.extend(table.map(Block::Table));
-    blocks
+    table.map(Block::Table).into_iter().for_each(sink);
 }
 
 /// The one of `,`, `;` and tab that the first lines hold most of.

@@ -3,12 +3,13 @@
 //! In: where an HTML block begins. Out: the headings, texts, tabs and tables in it, cells that span
 //! rows or columns repeated. Never: scripts, styles, or more than [`WIDTH`] columns.
 
+use crate::MAX_ROWS;
 use crate::document::{Block, Cell, GLUE, Row, Table, one_line};
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 use std::ops::Range;
 
 /// Columns of a table, with `colspan` counted. Wider tables are data, not port tables.
-const WIDTH: usize = 64;
+const WIDTH: usize = 32;
 
 /// Reads the block, and a table that begins in it to its end, which may lie behind blank lines.
 /// Gives the place where it stopped. `is_closed` turns false at the first table without an end, so
@@ -296,7 +297,7 @@ impl Building {
         }
         if self.table.rows.is_empty() && (self.is_head || self.is_header_row) {
             self.header_rows.push(cells);
-        } else {
+        } else if self.table.rows.len() <= MAX_ROWS {
             self.table.rows.push(Row { cells, span: self.row_start..end, is_wider: false });
         }
     }

@@ -24,11 +24,15 @@ pub use policy::{Stamp, to_policy};
 
 use ringwall_diagnostic::{Diagnostic, SourceId, Sources};
 
-/// Bytes of one document. The longest install guides are a few hundred kilobytes.
-pub const MAX_BYTES: usize = 64 << 20;
+/// Bytes of one document. The longest install guides are a few hundred kilobytes; this many take at
+/// most some hundred megabytes of memory, whatever is in them.
+pub const MAX_BYTES: usize = 8 << 20;
 
-/// Rows of one document.
+/// Rows of all tables of one document.
 pub const MAX_ROWS: usize = 1 << 18;
+
+/// Flows of one document.
+pub const MAX_FLOWS: usize = 1 << 19;
 
 /// The text of a file's bytes. A byte order mark is taken off.
 pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
@@ -58,10 +62,12 @@ pub fn read(sources: &Sources, source: SourceId) -> (Guide, Vec<Diagnostic>) {
         let diagnostic = Diagnostic::error("RW1008", message).help("cut the pages with the port tables out of it");
         return (assemble::empty(source), vec![diagnostic]);
     }
-    let (title, blocks) = if name.ends_with(".csv") || name.ends_with(".tsv") {
-        (None, comma::read(text))
-    } else {
-        markdown::read(text)
-    };
-    assemble::guide(text, source, title, blocks)
+    let is_csv = name.ends_with(".csv") || name.ends_with(".tsv");
+    assemble::guide(text, source, |sink| match is_csv {
+        true => {
+            comma::read(text, sink);
+            None
+        }
+        false => markdown::read(text, sink),
+    })
 }

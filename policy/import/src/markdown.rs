@@ -5,7 +5,7 @@
 //! are wider than their header would lose cells without a word.
 
 use crate::document::{Block, Cell, GLUE, Row, Table, one_line};
-use crate::html;
+use crate::{MAX_ROWS, html};
 use pulldown_cmark::{BlockQuoteKind, CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use std::ops::Range;
 
@@ -15,8 +15,8 @@ const OPTIONS: Options = Options::ENABLE_TABLES
     .union(Options::ENABLE_HEADING_ATTRIBUTES)
     .union(Options::ENABLE_YAML_STYLE_METADATA_BLOCKS);
 
-/// The title of the front matter, and the blocks.
-pub(crate) fn read(text: &str) -> (Option<String>, Vec<Block>) {
+/// Hands out the blocks as they come; gives the title of the front matter.
+pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) -> Option<String> {
     let mut reader = Reader { text, ..Reader::default() };
     let mut skip_until = 0;
     let mut html_is_closed = true;
@@ -47,21 +47,30 @@ pub(crate) fn read(text: &str) -> (Option<String>, Vec<Block>) {
             }
             event => reader.event(event, span),
         }
+        reader.blocks.drain(..).for_each(&mut *sink);
     }
     reader.flush(text.len());
-    (reader.title, reader.blocks)
+    reader.blocks.drain(..).for_each(sink);
+    reader.title
 }
 
 #[derive(Default)]
 struct Reader<'a> {
     text: &'a str,
     blocks: Vec<Block>,
+    /// Of all tables so far.
+    rows: usize,
     title: Option<String>,
     prose: Inline,
     start: usize,
     heading: u8,
     is_item: bool,
     is_metadata: bool,
+    /// How many lists are open.
+    lists: usize,
+    /// A table of reStructuredText, written as a list of lists.
+    list_table: Option<Table>,
+    list_row: Vec<Cell>,
     /// The admonitions that are open, innermost last.
     notes: Vec<String>,
     fence: Option<Fence>,
@@ -100,11 +109,19 @@ impl Reader<'_> {
             Event::Start(Tag::MetadataBlock(_)) => self.is_metadata = true,
             Event::Text(text) if self.is_metadata => self.title = front_matter_title(&text),
             Event::End(TagEnd::MetadataBlock(_)) => self.is_metadata = false,
-            Event::Start(Tag::List(_)) => self.flush(span.start),
+            Event::Start(Tag::List(_)) => {
+                self.flush(span.start);
+                self.lists += 1;
+            }
             Event::End(TagEnd::List(_)) => {
                 self.flush(span.end);
-                self.blocks.push(Block::Break);
+                self.lists = self.lists.saturating_sub(1);
+                if self.lists == 0 {
+                    self.blocks.extend(self.list_table.take().map(Block::Table));
+                    self.blocks.push(Block::Break);
+                }
             }
+            Event::End(TagEnd::Item) if self.list_table.is_some() => self.list_table_item(span),
             Event::End(TagEnd::Heading(_) | TagEnd::Item) => self.flush(span.end),
             Event::End(TagEnd::Paragraph) if !self.is_item => self.flush(span.end),
             Event::Html(tag) | Event::InlineHtml(tag) if html::is_tab(&tag) => {
@@ -112,6 +129,21 @@ impl Reader<'_> {
                 html::read(self.text, span, &mut true, &mut self.blocks);
             }
             event => self.prose.event(&event),
+        }
+    }
+
+    /// The end of an item of a `list-table`, where items of items are cells.
+    fn list_table_item(&mut self, span: Range<usize>) {
+        let Some(table) = self.list_table.as_mut() else { return };
+        if self.lists > 1 {
+            let text = std::mem::take(&mut self.prose).text.trim().to_owned();
+            self.is_item = false;
+            self.list_row.push(Cell::new(text, span));
+        } else if table.header.is_empty() {
+            table.header = std::mem::take(&mut self.list_row);
+        } else if !self.list_row.is_empty() {
+            let row = Row { cells: std::mem::take(&mut self.list_row), span, is_wider: false };
+            table.rows.push(row.fit(table.header.len()));
         }
     }
 
@@ -130,7 +162,10 @@ impl Reader<'_> {
         }
         let text = prose.text.trim().to_owned();
         if level > 0 {
-            self.blocks.push(Block::Heading { level, text: one_line(&text), span });
+            // reStructuredText may draw a line above a heading too.
+            let text = one_line(text.trim_start_matches("==="));
+            let text = text.trim_start_matches('=').trim().to_owned();
+            self.blocks.push(Block::Heading { level, text, span });
         } else if has_delimiter(&self.text[span.clone()]) {
             self.lines(span);
         } else if let Some(kind) = self.notes.last() {
@@ -163,6 +198,15 @@ impl Reader<'_> {
         if text.trim().is_empty() {
             return;
         }
+        if let Some(directive) = text.strip_prefix(".. list-table::") {
+            let caption = directive.lines().next().unwrap_or("").trim().to_owned();
+            self.list_table = Some(Table { caption, ..Table::default() });
+            return;
+        }
+        if let Some(title) = text.strip_prefix("=== \"") {
+            let title = title.split('"').next().unwrap_or(title).to_owned();
+            return self.blocks.push(Block::Tab { title, span });
+        }
         match is_item {
             true => self.blocks.push(Block::Item { text, key, span }),
             false if self.fence.is_none() => self.blocks.push(Block::Paragraph { text, span }),
@@ -192,7 +236,8 @@ impl Reader<'_> {
                 table = Some(Table { header: cells(self.text, line), ..Table::default() });
                 index += 1;
             } else if let Some(table) = table.as_mut().filter(|_| raw.contains('|')) {
-                if !is_delimiter(raw) {
+                if !is_delimiter(raw) && self.rows <= MAX_ROWS {
+                    self.rows += 1;
                     let row = Row { cells: cells(self.text, line.clone()), span: line, is_wider: false };
                     table.rows.push(row.fit(table.header.len()));
                 }
@@ -287,6 +332,9 @@ impl Inline {
 /// A cell or a line without its markup.
 pub(crate) fn plain(raw: &str) -> String {
     let raw = raw.trim();
+    // Some sites write a line's end as `\n`.
+    let unescaped = raw.contains(" \\n ").then(|| raw.replace(" \\n ", " "));
+    let raw = unescaped.as_deref().unwrap_or(raw);
     if !raw.contains(['*', '_', '`', '[', '<', '&', '\\', '~']) {
         return raw.to_owned();
     }

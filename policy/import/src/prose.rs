@@ -29,8 +29,11 @@ pub(crate) fn sentences(text: &str) -> Vec<String> {
     for (index, c) in text.char_indices() {
         let behind = &text[index + c.len_utf8()..];
         let ends = matches!(c, '.' | '!' | '?') && (behind.is_empty() || behind.starts_with(' '));
-        let is_abbreviation = ["e.g", "i.e", "etc", "approx", "vs", "no"].iter().any(|word| text[start..index].to_lowercase().ends_with(word));
-        if ends && !is_abbreviation || c == ':' && behind.is_empty() {
+        let is_abbreviation = || {
+            let word = text[start..index].rsplit(' ').next().unwrap_or("").trim_start_matches('(');
+            ["e.g", "i.e", "etc", "approx", "vs", "no"].iter().any(|known| word.eq_ignore_ascii_case(known))
+        };
+        if ends && !is_abbreviation() || c == ':' && behind.is_empty() {
             sentences.push(text[start..index].trim().to_owned());
             start = index + c.len_utf8();
         }
@@ -55,13 +58,9 @@ const VERBS: [&str; 14] = [
 /// The ends that a sentence names.
 pub(crate) fn ends(sentence: &str) -> Ends {
     let sentence = one_line(sentence);
-    // "from X to Y"
-    if let Some((_, after)) = split_word(&sentence, "from")
-        && let Some((source, after)) = split_word(after, "to")
-        && let (Some(source), Some(destination)) = (phrase(source, false), object(after))
-        && (names_machine(&source) || names_machine(&destination))
-    {
-        return Ends { sources: list(&source), destinations: vec![destination] };
+    let stated = stated_ends(&sentence);
+    if !stated.is_empty() {
+        return stated;
     }
     for verb in VERBS {
         let Some((before, after)) = split_word(&sentence, verb) else { continue };
@@ -77,8 +76,26 @@ pub(crate) fn ends(sentence: &str) -> Ends {
     Ends::default()
 }
 
+/// "from X to Y", where one of them is a machine.
+pub(crate) fn stated_ends(sentence: &str) -> Ends {
+    if let Some((_, after)) = split_word(sentence, "from")
+        && let Some((source, after)) = split_word(after, "to")
+        && let (Some(source), Some(destination)) = (phrase(source, false), object(after))
+        && (names_machine(&source) || names_machine(&destination))
+    {
+        return Ends { sources: list(&source), destinations: vec![destination] };
+    }
+    Ends::default()
+}
+
+/// Bytes of a heading that may name machines.
+const HEADING: usize = 200;
+
 /// The pair of a heading such as "From agents to the controller", "Agent → Controller", "Agent nodes to server".
 pub(crate) fn heading_ends(title: &str) -> Ends {
+    if title.len() > HEADING {
+        return Ends::default();
+    }
     let pair = |left: &str, right: &str| {
         let (Some(left), Some(right)) = (phrase(left, true), phrase(right, true)) else { return Ends::default() };
         Ends { sources: vec![left], destinations: vec![right] }
@@ -100,6 +117,9 @@ pub(crate) fn heading_ends(title: &str) -> Ends {
 
 /// The machine that a heading is about: "Control plane", "Inbound rules for worker nodes".
 pub(crate) fn heading_node(title: &str) -> Option<String> {
+    if title.len() > HEADING {
+        return None;
+    }
     let title = title.split(['{', '(']).next().filter(|_| !title.contains("(s)")).unwrap_or(title);
     let about = ["for", "on", "of"].iter().find_map(|word| split_word(title, word).map(|(_, after)| after));
     let name = trim_generic(about.unwrap_or(title));

@@ -9,6 +9,7 @@ use crate::document::{Cell, Row, Table, one_line};
 use crate::guide::{Action, Direction, Field, Flow, Ports, Transport, Undecided};
 use crate::prose::{self, Ends};
 use crate::words::{self, Flowing};
+use crate::MAX_FLOWS;
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
 use ringwall_packet::Protocol;
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Flows that one row may give. More is not a row that a person wrote.
-const FLOWS_PER_ROW: usize = 4096;
+const FLOWS_PER_ROW: usize = 1024;
 
 /// What headings and sentences say about what is under them.
 #[derive(Clone, Debug, Default)]
@@ -35,14 +36,20 @@ pub(crate) struct Reading<'a> {
     pub undecided: Vec<Undecided>,
     pub diagnostics: Vec<Diagnostic>,
     names: HashSet<Arc<str>>,
+    /// Flows that the document may still give.
+    budget: usize,
+    is_full: bool,
 }
 
 /// `None` when it is not a table of ports.
-pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table: &Table) -> Option<Reading<'a>> {
+pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table: &Table, budget: usize) -> Option<Reading<'a>> {
+    let straightened = column::matrix(table);
+    let table = straightened.as_ref().unwrap_or(table);
     let (columns, header_is_row) = column::columns(table)?;
     let mut reading = Reading::new(source, context);
+    reading.budget = budget;
     let mut reader =
-        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), group: None, endless: None, incomplete: None };
+        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), group: None, endless: None, bare: None, incomplete: None };
     if header_is_row {
         let span = table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
         reader.row(&Row { cells: table.header.clone(), span, is_wider: false }, 0);
@@ -50,18 +57,33 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
     for (index, row) in table.rows.iter().enumerate() {
         reader.row(row, u32::try_from(index + 1).unwrap_or(u32::MAX));
     }
-    let (endless, incomplete) = (reader.endless.take(), reader.incomplete.take());
+    let (endless, bare, incomplete) = (reader.endless.take(), reader.bare.take(), reader.incomplete.take());
+    if let Some((span, count)) = bare {
+        reading.diagnostics.push(without_protocol(reading.span(span), count));
+    }
     if let Some((span, count)) = endless {
         reading.diagnostics.push(without_ends(reading.span(span), count));
     }
     if let Some((span, missing)) = incomplete {
-        let what = if missing.0 { "where the traffic comes from" } else { "where the traffic goes" };
-        let diagnostic = Diagnostic::warning("RW1006", format!("the table does not say {what}"))
-            .at(reading.span(span), "first row without it")
-            .help("name the missing end in the policy; it is left open there and matches nothing until then");
-        reading.diagnostics.push(diagnostic);
+        reading.diagnostics.push(without_end(reading.span(span), missing.0, "table"));
     }
     Some(reading)
+}
+
+/// For rows or items with a port and no protocol.
+pub(crate) fn without_protocol(first: Span, count: usize) -> Diagnostic {
+    let what = if count == 1 { "one row names".to_owned() } else { format!("{count} rows name") };
+    Diagnostic::warning("RW1009", format!("{what} no protocol"))
+        .at(first, "first row without a protocol")
+        .help("the rows are comments in the policy, with TCP filled in; take out the `#` where that is right")
+}
+
+/// For rows or items that leave one end open.
+pub(crate) fn without_end(first: Span, is_source: bool, what: &str) -> Diagnostic {
+    let missing = if is_source { "where the traffic comes from" } else { "where the traffic goes" };
+    Diagnostic::warning("RW1006", format!("the {what} does not say {missing}"))
+        .at(first, "first row without it")
+        .help("name the missing end in the policy; it is left open there and matches nothing until then")
 }
 
 /// For rows or items that name neither end.
@@ -74,7 +96,7 @@ pub(crate) fn without_ends(first: Span, count: usize) -> Diagnostic {
 
 impl<'a> Reading<'a> {
     pub fn new(source: SourceId, context: &'a Context) -> Self {
-        Self { source, context, flows: Vec::new(), undecided: Vec::new(), diagnostics: Vec::new(), names: HashSet::new() }
+        Self { source, context, flows: Vec::new(), undecided: Vec::new(), diagnostics: Vec::new(), names: HashSet::new(), budget: MAX_FLOWS, is_full: false }
     }
 
     pub fn span(&self, range: Range<usize>) -> Span {
@@ -108,6 +130,15 @@ impl<'a> Reading<'a> {
     pub fn emit(&mut self, draft: Draft<'_>, span: Range<usize>, row: u32) {
         let (source_port, label, note) = (draft.source_port, self.name(&draft.label), self.name(&draft.note));
         let condition = draft.condition.as_deref().map(|condition| self.name(condition));
+        let count = draft.services.len() * draft.sources.len().max(1) * draft.destinations.len().max(1);
+        if self.flows.len() + count > self.budget {
+            if !std::mem::replace(&mut self.is_full, true) {
+                let message = format!("the document has more than {MAX_FLOWS} flows; those from here on are not read");
+                let diagnostic = Diagnostic::error("RW1008", message).at(self.span(span), "not read");
+                self.diagnostics.push(diagnostic.help("split the document"));
+            }
+            return;
+        }
         let empty = [String::new()];
         let or_empty = |names: &'_ [String]| if names.is_empty() { empty.to_vec() } else { names.to_vec() };
         for (transport, port) in &draft.services {
@@ -162,6 +193,8 @@ struct TableReader<'t, 'r, 'a> {
     group: Option<String>,
     /// The first row that names neither end, and how many do.
     endless: Option<(Range<usize>, usize)>,
+    /// The first row that names no protocol, and how many do.
+    bare: Option<(Range<usize>, usize)>,
     /// The first row of which an end is not said, and which: source, destination.
     incomplete: Option<(Range<usize>, (bool, bool))>,
 }
@@ -220,7 +253,7 @@ impl TableReader<'_, '_, '_> {
         }
         let first = row.cells.first().filter(|cell| !cell.text.is_empty())?;
         let is_title = row.cells.iter().skip(1).all(|cell| cell.text.is_empty() || cell.is_spanned && cell.text == first.text);
-        (is_title && !cell::is_explicit(&first.text) && self.columns.role(0) != Some(Role::Port)).then(|| one_line(&first.text))
+        (is_title && !cell::may_hold_ports(&first.text)).then(|| one_line(&first.text))
     }
 
     /// The row's texts, one for each column of the header, and which columns are taken from above.
@@ -275,15 +308,14 @@ impl TableReader<'_, '_, '_> {
             Ok(entries) if entries.is_empty() => return fail(self, place, "it names no port"),
             Ok(entries) => entries,
         };
-        if !protocols.unknown.is_empty() && protocols.label.is_empty() || !words::is_blank(&protocol_text) && protocols.transports.is_empty() && protocols.label.is_empty() {
-            let column = self.columns.of(Role::Protocol).unwrap_or(column);
-            let place = row.cells.get(column).map_or(row.span.clone(), |cell| cell.span.clone());
-            if protocols.transports.is_empty() {
-                return fail(self, place, &format!("`{}` is no protocol", one_line(&protocol_text)));
-            }
+        if !protocols.unknown.is_empty() {
+            let place = self.columns.of(Role::Protocol).and_then(|column| row.cells.get(column));
+            let place = place.map_or(row.span.clone(), |cell| cell.span.clone());
             let words = protocols.unknown.join(" ");
-            let diagnostic = Diagnostic::warning("RW1007", format!("`{words}` is no protocol; the rest of the cell is imported"))
-                .at(self.reading.span(place), "partly understood");
+            let rest = if protocols.transports.is_empty() { "the row's protocol is left open" } else { "the rest of the cell is imported" };
+            let diagnostic = Diagnostic::warning("RW1007", format!("`{words}` is no protocol; {rest}"))
+                .at(self.reading.span(place), "not understood")
+                .help("write the protocol that is meant, such as `tcp`, into the rule");
             self.reading.diagnostics.push(diagnostic);
         }
         let action = match self.action(texts) {
@@ -343,6 +375,14 @@ impl TableReader<'_, '_, '_> {
         notes.push(entry.remark.clone());
         notes.retain(|note| !words::is_blank(note));
         let note = notes.join("; ");
+        if ends.sources.is_empty() && ends.destinations.is_empty() {
+            let said = prose::sentences(&note).iter().map(|sentence| prose::stated_ends(sentence)).find(|said| !said.is_empty());
+            if let Some(said) = said {
+                (ends.sources, ends.destinations) = (said.sources, said.destinations);
+                ends.inferred.extend([Field::Source, Field::Destination]);
+                ends.direction = Some(Direction::OneWay);
+            }
+        }
 
         let mut transports = entry.transports.clone();
         if transports.is_empty() {
@@ -359,6 +399,7 @@ impl TableReader<'_, '_, '_> {
         }
         if transports.is_empty() {
             transports.push(Transport::Unstated);
+            self.bare.get_or_insert((row.span.clone(), 0)).1 += 1;
         }
         let port_text = self.columns.of(Role::Port).map_or("", |column| &*texts[column]);
         let services = transports.iter().map(|transport| (*transport, ports_of(*transport, entry, port_text))).collect();

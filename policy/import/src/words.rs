@@ -92,6 +92,8 @@ const MACHINES: &[&str] = &[
     "database",
     "datacenter",
     "device",
+    "endpoint",
+    "firewall",
     "forwarder",
     "gateway",
     "host",
