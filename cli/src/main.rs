@@ -1,1 +1,131 @@
-fn main() {}
+//! `ringwall`: the operator's command.
+//!
+//! In: arguments, files, the clock, the environment. Out: data on stdout, messages on stderr, an
+//! exit code. Never: logic that another crate could have: this is the shell around them.
+
+mod apply;
+mod check;
+mod compile;
+mod explain;
+mod import;
+mod init;
+mod lint;
+mod nodes;
+mod policy;
+mod status;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use terminal::{Exit, Terminal};
+
+/// One policy for the firewalls of a platform that runs on many machines.
+#[derive(Parser)]
+#[command(name = "ringwall", version, about, disable_help_subcommand = true, after_help = EXIT_CODES)]
+struct Cli {
+    /// When to colour messages and tables.
+    #[arg(long, global = true, value_enum, default_value_t = terminal::When::Auto, value_name = "WHEN")]
+    color: terminal::When,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage, 3 something of the machine is missing, 4 partly done.
+
+Examples:
+  ringwall import guide.md > policy.yaml     make a policy of a vendor's port tables
+  ringwall check policy.yaml                 what is wrong or doubtful in it
+  ringwall apply policy.yaml                 enforce it here, on trial for 60 seconds
+  ringwall confirm                           keep it
+  ringwall verify policy.yaml                probe every declared path";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a policy folder from a preset.
+    Init(init::Args),
+    /// Read port tables of install guides, and make a policy of them.
+    Import(import::Args),
+    /// Find mistakes and doubtful rows in a policy or a guide.
+    Check(check::Args),
+    /// Say what a diagnostic's code means.
+    Explain(explain::Args),
+    /// List the nodes of a policy.
+    Nodes(nodes::NodesArgs),
+    /// List what the internet reaches on each node.
+    Exposure(nodes::ExposureArgs),
+    /// Print a node's ruleset as nftables text.
+    Compile(compile::Args),
+    /// Enforce the policy on this machine.
+    Apply(apply::ApplyArgs),
+    /// Keep the ruleset that is on trial.
+    Confirm(apply::ConfirmArgs),
+    /// End the trial, or go back to an earlier ruleset.
+    Rollback(apply::RollbackArgs),
+    /// Show what this machine enforces.
+    Status(status::Args),
+    /// Take our tables out of the kernel, and nothing else.
+    Remove(apply::RemoveArgs),
+    /// Load the confirmed ruleset; the unit file runs this before the network is up.
+    Restore(apply::RestoreArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let terminal = Terminal::new(cli.color);
+    let result = match cli.command {
+        Command::Init(args) => init::run(&args, &terminal),
+        Command::Import(args) => import::run(&args, &terminal),
+        Command::Check(args) => check::run(&args, &terminal),
+        Command::Explain(args) => explain::run(&args),
+        Command::Nodes(args) => nodes::nodes(&args, &terminal),
+        Command::Exposure(args) => nodes::exposure(&args, &terminal),
+        Command::Compile(args) => compile::run(&args, &terminal),
+        Command::Apply(args) => apply::apply(&args, &terminal),
+        Command::Confirm(args) => apply::confirm(&args, &terminal),
+        Command::Rollback(args) => apply::rollback(&args, &terminal),
+        Command::Status(args) => status::run(&args, &terminal),
+        Command::Remove(args) => apply::remove(&args, &terminal),
+        Command::Restore(args) => apply::restore(&args, &terminal),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            terminal.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// What went wrong, in one sentence, with its causes, what to do next, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    causes: Vec<String>,
+    help: Vec<String>,
+    exit: Exit,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), help: Vec::new(), exit }
+    }
+
+    /// With the whole chain of causes.
+    fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
+        let mut failure = Self::new(exit, error.to_string());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            failure.causes.push(error.to_string());
+            cause = error.source();
+        }
+        failure
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+}

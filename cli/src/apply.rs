@@ -1,0 +1,533 @@
+//! `ringwall apply`, `confirm`, `rollback`, `remove` and `restore`: one node, this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ringwall_node::apply::{self, Answer, ApplyError, Enforced, Record, State, clear, cut, enforced, foreign_chains};
+use ringwall_node::kernel::{Netfilter, Nft, NftError, Tuple};
+use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
+use ringwall_policy::{OnTighten, Policy};
+use ringwall_policy_file::{Input, Values};
+use ringwall_ruleset::nftables::{self, Confirm, Generation, MARK_MASK};
+use ringwall_ruleset::{Decider, Forward, Ruleset};
+
+use crate::compile::{no_node, words};
+use crate::policy::{Loaded, PolicyArgs, load, now};
+use crate::terminal::{Exit, Terminal};
+use crate::Failure;
+
+/// Where generations are kept.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StateArgs {
+    #[arg(long, value_name = "FOLDER", env = "RINGWALL_STATE_DIR", default_value = "/var/lib/ringwall")]
+    pub state_dir: PathBuf,
+}
+
+impl StateArgs {
+    pub fn open(&self) -> Result<State, Failure> {
+        State::open(&self.state_dir).map_err(|error| failure(&error.into()))
+    }
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+The new ruleset is on trial: unless `ringwall confirm` comes within the window, the kernel puts the
+old one back by itself, whatever became of this program or of your connection.
+
+Examples:
+  ringwall apply policy.yaml
+  ringwall apply policy.yaml --confirm 5m --node vault-1
+  ringwall apply policy.yaml --set PARTNER_IPS=203.0.113.7")]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Which node of the policy this machine is; found by its addresses otherwise.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// How long to wait for `ringwall confirm`.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    confirm: Duration,
+    /// Enforce for good at once, without a way back.
+    #[arg(long, conflicts_with = "confirm")]
+    no_confirm: bool,
+    /// How long to watch live connections before the first enforcement; 60s where there are any.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    learn: Option<Duration>,
+    /// An address that must be able to log in here (on port 22, or the port after a colon).
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = way_in)]
+    management: Vec<SocketAddr>,
+    /// Nobody needs to log in over the network.
+    #[arg(long)]
+    no_management: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Over SSH this works only from a connection that the ruleset on trial has accepted: log in anew, and
+confirm from there. That the new login works is what is being confirmed.
+
+Examples:
+  ringwall confirm")]
+pub struct ConfirmArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Without a trial, the generation that was confirmed before the present one is applied again, as a new
+generation and on trial.
+
+Examples:
+  ringwall rollback
+  ringwall rollback --to g41")]
+pub struct RollbackArgs {
+    /// The generation to go back to, such as g41.
+    #[arg(long, value_name = "GENERATION", value_parser = generation)]
+    to: Option<Generation>,
+    /// How long to wait for `ringwall confirm`.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    confirm: Duration,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  ringwall remove --yes")]
+pub struct RemoveArgs {
+    /// Do it: from then on nothing of ours filters here.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  ringwall restore        as ringwall-restore.service does at boot")]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// `90s`, `15m`, `4h`, `7d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().filter(char::is_ascii_alphabetic);
+    let digits = unit.map_or(text, |unit| &text[..text.len() - unit.len_utf8()]);
+    let number: u64 = digits.parse().map_err(|_| "write a time as 90s, 15m, 4h or 7d".to_owned())?;
+    let seconds = match unit {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86400,
+        None if number == 0 => 0,
+        _ => return Err("write a time as 90s, 15m, 4h or 7d".into()),
+    };
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+fn generation(text: &str) -> Result<Generation, String> {
+    let found = Generation::of_name(text).filter(|found| found.to_string() == text);
+    found.ok_or_else(|| "write a generation as `ringwall status` does, such as g41".into())
+}
+
+fn way_in(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 22));
+    address.or_else(|_| text.parse()).map_err(|_| "write an address, or an address and a port: 192.0.2.200:22, [2001:db8::1]:22".into())
+}
+
+/// The programs and files that every change of the kernel goes through.
+struct Node {
+    nft: Nft,
+    netfilter: Netfilter,
+    state: State,
+}
+
+impl Node {
+    fn open(state: &StateArgs) -> Result<Self, Failure> {
+        let nft = Nft::find(std::env::var_os("PATH").as_deref()).map_err(|error| failure(&error.into()))?;
+        let netfilter = Netfilter::open().map_err(|error| failure(&error.into()))?;
+        Ok(Self { nft, netfilter, state: state.open()? })
+    }
+}
+
+/// Reads what is enforced, for commands that change nothing.
+pub fn read_enforced(netfilter: &mut Netfilter) -> Result<Enforced, Failure> {
+    enforced(netfilter).map_err(|error| failure(&error.into()))
+}
+
+/// The world's failures are exit code 3 where something of the machine is missing.
+pub fn failure(error: &ApplyError) -> Failure {
+    let exit = match error {
+        ApplyError::Nft(NftError::Refused { .. }) => Exit::Failure,
+        ApplyError::Nft(_) | ApplyError::Read(_) => Exit::Environment,
+        ApplyError::State(_) => Exit::Environment,
+        ApplyError::OnTrial(_) | ApplyError::NoTrial(_) | ApplyError::Fallen(_) => Exit::Failure,
+    };
+    let failure = Failure::of(exit, error);
+    match error {
+        ApplyError::Fallen(_) | ApplyError::NoTrial(_) => failure.help("`ringwall status` shows what is enforced"),
+        ApplyError::Nft(NftError::Refused { .. }) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
+        _ => failure,
+    }
+}
+
+pub fn apply(args: &ApplyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let (loaded, policy) = args.policy.resolved(terminal)?;
+    terminal.diagnostics(&loaded.diagnostics, &loaded.sources);
+    let name = match &args.node {
+        Some(name) => name.clone(),
+        None => this_node(&policy)?,
+    };
+    let confirm = if args.no_confirm { Confirm::Never } else { Confirm::Within(window(args.confirm)?) };
+    let mut node = Node::open(&args.state)?;
+    let ways = ways_in(args, &policy, &name)?;
+    let record = Record {
+        schema: Record::SCHEMA.into(),
+        node: name,
+        files: loaded.files.iter().map(|file| (file.name.clone(), file.text.clone())).collect(),
+        values: loaded.bound.clone(),
+        answers: BTreeMap::new(),
+        applied: now(),
+        digest: None,
+    };
+    enforce(&mut node, &loaded, &policy, record, &ways, confirm, args.learn, terminal)
+}
+
+/// The kernel counts the window in seconds.
+fn window(confirm: Duration) -> Result<u32, Failure> {
+    u32::try_from(confirm.as_secs())
+        .ok()
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .ok_or_else(|| Failure::new(Exit::Usage, "the time to confirm is between 1s and 1d"))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a different thing that a load is made from")]
+fn enforce(
+    node: &mut Node,
+    loaded: &Loaded,
+    policy: &Policy,
+    mut record: Record,
+    ways: &[Flow],
+    confirm: Confirm,
+    learn: Option<Duration>,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let (ruleset, warnings) =
+        ringwall_compile::compile(policy, &record.node).ok_or_else(|| no_node(policy, &record.node))?;
+    terminal.diagnostics(&warnings, &loaded.sources);
+    let cleared = clear(&ruleset, ways, now()).map_err(|lockout| {
+        let rule = match &lockout.decider {
+            Decider::Entry(id) => match policy.rules.iter().find(|rule| rule.id.as_str() == id) {
+                Some(rule) => format!("{} ({}) drops it", words(rule), rule.origin.place),
+                None => format!("`{id}` drops it"),
+            },
+            Decider::Default => "no rule allows it".to_owned(),
+        };
+        let mut failure = Failure::new(Exit::Failure, lockout.to_string());
+        failure.causes.push(rule);
+        failure.help("nothing was changed; name the way in with `management:` in the policy, or allow it")
+    })?;
+    record.answers = answers(&ruleset, policy, terminal);
+    for chain in foreign_chains(&mut node.netfilter).map_err(|error| failure(&error))? {
+        terminal.say(&format!(
+            "note: table {} also filters: chain {} at {} priority {}, policy {}",
+            chain.table, chain.name, chain.base.hook, chain.base.priority, chain.base.policy
+        ));
+    }
+    learn_first(node, &ruleset, learn, terminal)?;
+    let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record)
+        .map_err(|error| failure(&error))?;
+    let generation = applied.generation;
+    record.digest = digest(&mut node.netfilter, generation);
+    node.state.amend(generation, &record).map_err(|error| failure(&error.into()))?;
+    match confirm {
+        Confirm::Never => {
+            cut_forbidden(node, &ruleset, policy, &record, terminal)?;
+            terminal.say(&format!("{generation} is enforced on {}", ruleset.node));
+        }
+        Confirm::Within(seconds) => {
+            let then = match applied.before {
+                Some(before) => format!("{before} is back"),
+                None => "nothing is enforced".into(),
+            };
+            terminal.say(&format!("{generation} is on trial on {} for {seconds} s; then {then}", ruleset.node));
+            terminal.say("next: log in anew, see that all is well, and run `ringwall confirm` there");
+        }
+    }
+    if ruleset.audit {
+        terminal.say("stage: audit: nothing is dropped; what would be is counted and logged");
+    }
+    Ok(Exit::Success)
+}
+
+/// A table that only tracks runs before the first enforcement, so that live connections are known.
+fn learn_first(node: &mut Node, ruleset: &Ruleset, learn: Option<Duration>, terminal: &Terminal) -> Result<(), Failure> {
+    let found = read_enforced(&mut node.netfilter)?;
+    if found.has_table || ruleset.audit {
+        return Ok(());
+    }
+    let live = live_connections();
+    let time = learn.unwrap_or(if live > 0 { Duration::from_secs(60) } else { Duration::ZERO });
+    if time.is_zero() {
+        return Ok(());
+    }
+    node.nft.load(&nftables::learn()).map_err(|error| failure(&error.into()))?;
+    let style = ProgressStyle::with_template("learning live connections {bar:30} {eta} left").expect("a constant");
+    let bar = ProgressBar::new(time.as_millis().try_into().unwrap_or(u64::MAX)).with_style(style);
+    if bar.is_hidden() {
+        terminal.say(&format!("learning live connections for {} s ({live} now)", time.as_secs()));
+    }
+    let begun = std::time::Instant::now();
+    while let Some(left) = time.checked_sub(begun.elapsed()) {
+        bar.set_position(begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+        std::thread::sleep(left.min(Duration::from_millis(200)));
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Established TCP connections with other machines (proc(5): state 01 of /proc/net/tcp).
+fn live_connections() -> usize {
+    let of = |path: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let remote_loopback = |address: &str| address.starts_with("0100007F:") || address.starts_with("00000000000000000000000001000000:");
+        let is_live = |line: &&str| {
+            let mut words = line.split_whitespace().skip(2);
+            let remote = words.next().unwrap_or_default();
+            words.next() == Some("01") && !remote_loopback(remote)
+        };
+        text.lines().filter(is_live).count()
+    };
+    of("/proc/net/tcp") + of("/proc/net/tcp6")
+}
+
+pub fn confirm(args: &ConfirmArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let mut node = Node::open(&args.state)?;
+    let found = read_enforced(&mut node.netfilter)?;
+    let generation = match (&found.trial, found.installed.current) {
+        (Some(trial), _) => trial.generation,
+        // What a program that was killed has confirmed in the kernel alone is made good.
+        (None, Some(current)) if node.state.confirmed() != Some(current) => current,
+        (None, current) => return Err(failure(&ApplyError::NoTrial(current))),
+    };
+    let record = node.state.record(generation).map_err(|error| failure(&error.into()))?;
+    let policy = recorded(&record)?;
+    let (ruleset, _) = ringwall_compile::compile(&policy, &record.node).ok_or_else(|| no_node(&policy, &record.node))?;
+    if found.trial.as_ref().is_some_and(apply::Trial::is_alive) {
+        through_the_trial(&mut node.netfilter, generation)?;
+    }
+    apply::confirm(&node.nft, &mut node.netfilter, &mut node.state, &ruleset, generation).map_err(|error| failure(&error))?;
+    cut_forbidden(&mut node, &ruleset, &policy, &record, terminal)?;
+    terminal.say(&format!("{generation} is confirmed, and loaded at boot"));
+    Ok(Exit::Success)
+}
+
+/// Over SSH, the connection that confirms must itself be one that the trial accepted.
+fn through_the_trial(netfilter: &mut Netfilter, generation: Generation) -> Result<(), Failure> {
+    let Some((client, server)) = ssh_connection() else { return Ok(()) };
+    let tuple = Tuple::ports(PortProtocol::TCP, client, server);
+    let found = netfilter.find_connection(&tuple).map_err(|error| failure(&error.into()))?;
+    if found.is_some_and(|connection| connection.mark & MARK_MASK == generation.mark()) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failure, format!("this SSH connection is older than {generation}, so it proves nothing about it"))
+        .help("log in anew while the trial is on, and run `ringwall confirm` there"))
+}
+
+/// Both ends of the SSH connection that this program runs in (ssh(1): SSH_CONNECTION).
+fn ssh_connection() -> Option<(SocketAddr, SocketAddr)> {
+    let text = std::env::var("SSH_CONNECTION").ok()?;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let [client, client_port, server, server_port] = words[..] else { return None };
+    let end = |address: &str, port: &str| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?.to_canonical(), port.parse().ok()?));
+    Some((end(client, client_port)?, end(server, server_port)?))
+}
+
+fn cut_forbidden(node: &mut Node, ruleset: &Ruleset, policy: &Policy, record: &Record, terminal: &Terminal) -> Result<(), Failure> {
+    if policy.on_tighten == OnTighten::Drain {
+        return Ok(());
+    }
+    let resolved = |name: &str, address: IpAddr| record.answers.get(name).is_some_and(|answer| answer.addresses.contains(&address));
+    let cuts = cut(&mut node.netfilter, ruleset, now(), resolved).map_err(|error| failure(&error.into()))?;
+    for cut in &cuts {
+        let by = match &cut.decider {
+            Decider::Entry(id) => format!("rule {id} denies it"),
+            Decider::Default => "no rule allows it".into(),
+        };
+        terminal.say(&format!("cut {}: {by}", cut.flow));
+    }
+    Ok(())
+}
+
+/// The policy that a generation was made from.
+pub fn recorded(record: &Record) -> Result<Policy, Failure> {
+    let files = record.files.iter().map(|(name, text)| Input { name: name.clone(), text: text.clone() }).collect();
+    let mut values = Values::default();
+    for (name, text) in &record.values {
+        values.bind(name, text, "the record");
+    }
+    // At the time when it was applied it had no mistakes; that a rule has expired since is none.
+    load(files, &values, record.applied)
+        .policy
+        .ok_or_else(|| Failure::new(Exit::Failure, "the recorded policy can't be read by this version").help("apply it again from its files"))
+}
+
+pub fn rollback(args: &RollbackArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let mut node = Node::open(&args.state)?;
+    let found = read_enforced(&mut node.netfilter)?;
+    if args.to.is_none() && found.trial.is_some() {
+        let (trial, now) =
+            apply::rollback(&node.nft, &mut node.netfilter, &mut node.state).map_err(|error| failure(&error))?;
+        let enforced = now.map_or("nothing is".into(), |now| format!("{now} is"));
+        terminal.say(&format!("{trial} has ended; {enforced} enforced"));
+        return Ok(Exit::Success);
+    }
+    let Some(to) = args.to.or_else(|| node.state.previous()) else {
+        return Err(Failure::new(Exit::Failure, "there is no earlier generation to go back to"));
+    };
+    let mut record = node.state.record(to).map_err(|error| failure(&error.into()))?;
+    let policy = recorded(&record)?;
+    record.applied = now();
+    let loaded = Loaded {
+        files: Vec::new(),
+        bound: BTreeMap::new(),
+        sources: Default::default(),
+        policy: None,
+        diagnostics: Vec::new(),
+    };
+    let ways: Vec<Flow> = ssh_flow().into_iter().collect();
+    let confirm = Confirm::Within(window(args.confirm)?);
+    enforce(&mut node, &loaded, &policy, record, &ways, confirm, Some(Duration::ZERO), terminal)
+}
+
+pub fn remove(args: &RemoveArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    if !args.yes {
+        return Err(Failure::new(Exit::Usage, "from then on nothing of ours filters here: add --yes"));
+    }
+    let mut node = Node::open(&args.state)?;
+    apply::remove(&node.nft, &mut node.state).map_err(|error| failure(&error))?;
+    terminal.say("our tables are gone; nothing of ours is loaded at boot");
+    Ok(Exit::Success)
+}
+
+pub fn restore(args: &RestoreArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let node = Node::open(&args.state)?;
+    let floor = node.state.confirmed().and_then(|generation| floor(&node.state, generation)).unwrap_or_else(bare_floor);
+    match apply::restore(&node.nft, &node.state, &floor) {
+        Ok(Some(generation)) => terminal.say(&format!("{generation} is enforced")),
+        Ok(None) => terminal.say("nothing was confirmed here, so nothing is enforced"),
+        Err(error) => {
+            terminal.warn("the confirmed ruleset could not be loaded: the floor alone is enforced");
+            return Err(failure(&error));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// The floor of a recorded generation: its management, and what a machine needs to live.
+fn floor(state: &State, generation: Generation) -> Option<Ruleset> {
+    let record = state.record(generation).ok()?;
+    let mut policy = recorded(&record).ok()?;
+    policy.rules.clear();
+    ringwall_compile::compile(&policy, &record.node).map(|(ruleset, _)| ruleset)
+}
+
+fn bare_floor() -> Ruleset {
+    Ruleset {
+        node: String::new(),
+        audit: false,
+        local: AddressSet::default(),
+        protected: AddressSet::default(),
+        floor: ringwall_ruleset::Floor { dhcp: true, neighbour_discovery: true, multicast_listener: true },
+        input: Vec::new(),
+        output: Vec::new(),
+        forward: Forward::Containers { unmanaged: BTreeSet::new() },
+    }
+}
+
+/// The node of the policy that has one of this machine's addresses.
+fn this_node(policy: &Policy) -> Result<String, Failure> {
+    let interfaces = nix::ifaddrs::getifaddrs()
+        .map_err(|error| Failure::new(Exit::Environment, format!("can't read this machine's addresses: {error}")))?;
+    let addresses: AddressSet = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+        })
+        .collect();
+    let found: Vec<_> = policy.nodes.values().filter(|node| !node.addresses.is_disjoint(&addresses)).collect();
+    match found[..] {
+        [node] => Ok(node.name.to_string()),
+        [] => Err(Failure::new(Exit::Failure, "no node of the policy has an address of this machine")
+            .help("say which one it is with --node; `ringwall nodes POLICY` lists them")),
+        _ => Err(Failure::new(Exit::Failure, "several nodes of the policy have an address of this machine")
+            .help("say which one it is with --node")),
+    }
+}
+
+/// The ways in that must stay open: this SSH connection's, and those that the operator names.
+fn ways_in(args: &ApplyArgs, policy: &Policy, node: &str) -> Result<Vec<Flow>, Failure> {
+    let mut ways: Vec<Flow> = ssh_flow().into_iter().collect();
+    let local = policy.nodes.get(node).map(|node| node.addresses.clone()).unwrap_or_default();
+    for from in &args.management {
+        let to = local.witnesses().find(|address| address.is_ipv4() == from.is_ipv4());
+        let flow = to.and_then(|to| Flow::new(from.ip(), to, Upper::tcp(EPHEMERAL, from.port())));
+        let Some(flow) = flow else {
+            return Err(Failure::new(Exit::Failure, format!("the node has no address of the family of --management {from}")));
+        };
+        ways.push(flow);
+    }
+    let stays = policy.management.is_some() && !policy.floor.without_management;
+    let audited = policy.nodes.get(node).is_some_and(|node| node.stage == ringwall_policy::Stage::Audit);
+    if ways.is_empty() && !stays && !audited && !args.no_management {
+        return Err(Failure::new(Exit::Failure, "no management path is known, so this might lock you out")
+            .help("name one in the policy (`management: { from: GROUP, services: [ssh] }`) or with --management ADDRESS")
+            .help("or say --no-management if nobody needs to log in over the network"));
+    }
+    Ok(ways)
+}
+
+/// The first port that Linux gives to clients (ip_local_port_range).
+const EPHEMERAL: u16 = 32768;
+
+fn ssh_flow() -> Option<Flow> {
+    let (client, server) = ssh_connection()?;
+    Flow::new(client.ip(), server.ip(), Upper::tcp(client.port(), server.port()))
+}
+
+/// Asks the host's resolver for every name that the ruleset uses. Answers inside our own networks
+/// are refused: a name must not open those.
+fn answers(ruleset: &Ruleset, policy: &Policy, terminal: &Terminal) -> BTreeMap<String, Answer> {
+    let names: BTreeSet<String> = nftables::name_sets(ruleset).into_iter().map(|(name, _)| name).collect();
+    let refused = policy.internal.clone().unwrap_or_default().union(&policy.node_addresses());
+    let mut answers = BTreeMap::new();
+    for name in names {
+        let found = match (name.as_str(), 0u16).to_socket_addrs() {
+            Ok(found) => found.map(|address| address.ip()).collect::<BTreeSet<IpAddr>>(),
+            Err(error) => {
+                terminal.warn(&format!("`{name}` could not be resolved, so rules to it open nothing: {error}"));
+                continue;
+            }
+        };
+        let (inside, addresses): (BTreeSet<_>, BTreeSet<_>) = found.into_iter().partition(|address| refused.contains(*address));
+        for address in inside {
+            terminal.warn(&format!("the answer {address} for `{name}` is one of our own addresses and was left out"));
+        }
+        answers.insert(name, Answer { addresses, asked: now() });
+    }
+    answers
+}
+
+/// The digest of a generation's chains, which tells a foreign change later.
+pub fn digest(netfilter: &mut Netfilter, generation: Generation) -> Option<String> {
+    let table = ringwall_node::kernel::TableId::inet(nftables::TABLE);
+    let of_generation = |name: &str| Generation::of_name(name) == Some(generation) && !name.ends_with("_armed");
+    netfilter.digest(&table, of_generation).ok().flatten().map(|digest| digest.to_string())
+}

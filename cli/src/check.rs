@@ -1,0 +1,96 @@
+//! `ringwall check`: mistakes and doubtful rows, in policies and in guides.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use ringwall_diagnostic::{Diagnostic, Severity, Sources};
+use ringwall_policy_file::folder;
+
+use crate::policy::{Bindings, load, now};
+use crate::terminal::{Exit, Output, Terminal, count, print_json};
+use crate::{Failure, lint};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  ringwall check policy.yaml
+  ringwall check guide.md                 lint a vendor's port tables
+  ringwall check policy/ --fail-on warning
+  ringwall check policy/ -o json | jq '.diagnostics[].code'")]
+pub struct Args {
+    /// Policies (*.yaml or folders of them) and guides (Markdown, CSV).
+    #[arg(required = true, value_name = "FILE")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    bindings: Bindings,
+    /// The least severity that makes the exit code 1.
+    #[arg(long, value_enum, default_value_t = FailOn::Error, value_name = "SEVERITY")]
+    fail_on: FailOn,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FailOn {
+    Error,
+    Warning,
+    Info,
+    Never,
+}
+
+impl FailOn {
+    fn fails(self, severity: Severity) -> bool {
+        match self {
+            Self::Error => severity >= Severity::Error,
+            Self::Warning => severity >= Severity::Warning,
+            Self::Info => true,
+            Self::Never => false,
+        }
+    }
+}
+
+pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
+    let mut all = Vec::new();
+    let mut documents = Vec::new();
+    for path in &args.paths {
+        let (sources, diagnostics) = check(path, &args.bindings)?;
+        match args.output {
+            Output::Table => terminal.diagnostics(&diagnostics, &sources),
+            Output::Json => documents.extend(
+                diagnostics
+                    .iter()
+                    .map(|diagnostic| serde_json::to_value(diagnostic.to_json(&sources)).expect("text keys only")),
+            ),
+        }
+        all.extend(diagnostics);
+    }
+    match args.output {
+        Output::Json => print_json(&serde_json::json!({ "schema": "ringwall.check/1", "diagnostics": documents })),
+        Output::Table if all.is_empty() => terminal.say("check: nothing to say"),
+        Output::Table => terminal.say(&format!("check: {}", count(&all))),
+    }
+    let fails = all.iter().any(|diagnostic| args.fail_on.fails(diagnostic.severity));
+    Ok(if fails { Exit::Failure } else { Exit::Success })
+}
+
+fn check(path: &Path, bindings: &Bindings) -> Result<(Sources, Vec<Diagnostic>), Failure> {
+    let is_policy = path.is_dir() || path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    if is_policy {
+        let folder = folder::read(path).map_err(|error| Failure::of(Exit::Environment, &error))?;
+        let mut loaded = load(folder.inputs, &bindings.values()?, now());
+        if let Some(policy) = &loaded.policy {
+            loaded.diagnostics.extend(lint::of_policy(policy));
+            for node in policy.nodes.keys() {
+                let (_, warnings) = ringwall_compile::compile(policy, node.as_str()).expect("a node of the policy");
+                loaded.diagnostics.extend(warnings);
+            }
+        }
+        return Ok((loaded.sources, loaded.diagnostics));
+    }
+    let (sources, guide, mut diagnostics) = crate::import::read(path)?;
+    if let Some(guide) = guide {
+        diagnostics.extend(lint::of_guide(&guide, &sources));
+    }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
+    Ok((sources, diagnostics))
+}

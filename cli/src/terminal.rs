@@ -1,0 +1,139 @@
+//! What people see: colours, tables, diagnostics, exit codes.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use ringwall_diagnostic::{Colour, Diagnostic, Severity, Sources, render};
+
+use crate::Failure;
+
+/// The meaning of our exit codes; clap ends with 2 by itself on wrong usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Yes, or done.
+    Success = 0,
+    /// No, or failed.
+    Failure = 1,
+    Usage = 2,
+    /// Something of the machine is missing.
+    Environment = 3,
+    /// Partly done.
+    Partly = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    Always,
+    Never,
+}
+
+/// How data is printed on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// One document with a `schema`.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal {
+    messages: Colour,
+}
+
+impl Terminal {
+    pub fn new(when: When) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let coloured = match when {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => std::io::stderr().is_terminal() && !no_color,
+        };
+        Self { messages: if coloured { Colour::Ansi } else { Colour::Plain } }
+    }
+
+    fn paint(&self, style: &str, text: &str) -> String {
+        match self.messages {
+            Colour::Plain => text.to_owned(),
+            Colour::Ansi => format!("\x1b[{style}m{text}\x1b[0m"),
+        }
+    }
+
+    /// A sentence on stderr.
+    pub fn say(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    pub fn warn(&self, text: &str) {
+        self.say(&format!("{}: {text}", self.paint("1;33", "warning")));
+    }
+
+    pub fn failure(&self, failure: &Failure) {
+        self.say(&format!("{}: {}", self.paint("1;31", "error"), failure.message));
+        for cause in &failure.causes {
+            self.say(&format!("  because: {cause}"));
+        }
+        for help in &failure.help {
+            self.say(&format!("  {}: {help}", self.paint("1;36", "help")));
+        }
+    }
+
+    /// All diagnostics, and how many there are.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) {
+        let mut text = String::new();
+        for diagnostic in diagnostics {
+            text.push_str(&render(diagnostic, sources, self.messages));
+            text.push('\n');
+        }
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// `2 errors, 1 warning`; empty when there are none.
+pub fn count(diagnostics: &[Diagnostic]) -> String {
+    let parts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Info, "remark")];
+    let parts = parts.iter().filter_map(|(severity, word)| {
+        let number = diagnostics.iter().filter(|diagnostic| diagnostic.severity == *severity).count();
+        (number > 0).then(|| format!("{number} {word}{}", if number == 1 { "" } else { "s" }))
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Text on stdout. A reader that went away is no failure of ours.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+pub fn print_json(value: &serde_json::Value) {
+    print(&format!("{value:#}\n"));
+}
+
+/// Columns as wide as their widest cell; the last one is not padded.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let header: Vec<String> = header.iter().map(|cell| cell.to_string()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

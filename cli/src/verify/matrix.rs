@@ -1,0 +1,530 @@
+//! The flows to probe: what a policy declares, and a sample of what it does not.
+//!
+//! In: a policy, the machines, a seed. Out: [`Case`]s, each a probe with what is expected of it, and
+//! what nobody can probe. Never: a clock, a socket, or a flow that is left out without a word.
+//!
+//! A declared flow is each enforced, unexpired rule × each address of a machine in its source × each
+//! in its destination, in both families × each of its ports (see [`sample::ports`]). A group's
+//! addresses that are no machine's are stood for by those that are. Destinations that are single
+//! addresses of strangers are probed from here; their silence proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+
+use ringwall_node::probe::{Expectation, Packet, Probe, TlsVersion};
+use ringwall_packet::{AddressSet, Family, Flow, IntervalSet, PortProtocol, Protocol, Upper, UpperCube, UpperSet, UpperSet as Set};
+use ringwall_policy::{End, Policy, Reason, Rule, RuleId, ServiceUse, Stage, Verdict, is_broadcast};
+
+use super::machine::{Machine, addresses, holders};
+use super::sample::{self, Random};
+
+/// Strangers (addresses that are no machine's) that are probed of one rule's destination.
+const MOST_STRANGERS: usize = 4;
+/// Ports that the policy never mentions, tried for each pair.
+const UNMENTIONED: usize = 3;
+/// Source ports: above Linux's usual ephemeral range (32768 to 60999), then below it.
+const SOURCE_PORTS: [(u16, u16); 2] = [(61_000, 65_535), (10_240, 32_767)];
+
+/// How much of what is not declared is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// At most so many flows for each ordered pair of machines and family.
+    Some(usize),
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub denied: Denied,
+    /// Chooses the sample.
+    pub seed: u64,
+    /// Where the source ports begin, so that a run does not meet connections of the one before.
+    pub nonce: u64,
+    /// Seconds since the epoch: expired rules are not there.
+    pub now: u64,
+    /// Services of the policy that speak TLS, by name or `port/tcp`, beside the well-known ones.
+    pub tls: Vec<String>,
+}
+
+/// One flow, who can try it, and what is expected.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub probe: Probe,
+    /// Machines that may have the source address, as indices.
+    pub sources: Vec<usize>,
+    /// Machines that may have the destination address; empty for strangers.
+    pub destinations: Vec<usize>,
+    pub expectation: Expectation,
+    /// What decides it, by the policy's meaning.
+    pub reason: Reason,
+    /// Where it comes from: `source -> destination` of a rule, or of two machines.
+    pub roles: String,
+    /// As the rule writes it, or the port.
+    pub service: String,
+    /// Whether it is a flow of a rule, not of the sample of what no rule allows.
+    pub declared: bool,
+}
+
+/// Something declared that can't be probed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotProbed {
+    pub roles: String,
+    pub service: String,
+    pub family: Family,
+    pub rule: Option<RuleId>,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Matrix {
+    pub cases: Vec<Case>,
+    pub not_probed: Vec<NotProbed>,
+}
+
+/// A protocol and its destination port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Target {
+    Tcp(u16),
+    Udp(u16),
+    Echo,
+    Other(u8),
+}
+
+/// What a rule, or the floor's management, says.
+struct Line<'a> {
+    id: Option<RuleId>,
+    source: &'a End,
+    destination: &'a AddressSet,
+    destination_text: &'a str,
+    has_names: bool,
+    services: &'a [ServiceUse],
+    upper: UpperSet,
+    source_ports: Option<&'a IntervalSet<u16>>,
+    via: Option<&'a str>,
+}
+
+pub fn matrix(policy: &Policy, machines: &[Machine], options: &Options) -> Matrix {
+    let mut maker = Maker {
+        policy,
+        machines,
+        options,
+        random: Random::new(options.seed),
+        matrix: Matrix::default(),
+        seen: HashSet::new(),
+        source_ports: BTreeMap::new(),
+        interfaces: policy.nodes.values().flat_map(|node| node.interfaces.keys()).map(|name| name.as_str()).collect(),
+    };
+    let in_force = |rule: &&Rule| rule.stage == Stage::Enforce && !rule.is_expired(options.now);
+    let everywhere = policy.node_addresses();
+    let lines = policy.rules.iter().filter(in_force).flat_map(rule_lines).chain(management_line(policy, &everywhere));
+    let lines: Vec<Line<'_>> = lines.collect();
+    for line in &lines {
+        for family in Family::ALL {
+            maker.declared(line, family);
+        }
+    }
+    maker.undeclared(&mentioned(policy));
+    maker.matrix.not_probed.sort();
+    maker.matrix.not_probed.dedup();
+    maker.matrix
+}
+
+fn rule_lines(rule: &Rule) -> impl Iterator<Item = Line<'_>> {
+    rule.directions().map(|(source, destination)| Line {
+        id: Some(rule.id.clone()),
+        source,
+        destination: &destination.addresses,
+        destination_text: &destination.text,
+        has_names: !destination.names.is_empty(),
+        services: &rule.services,
+        upper: rule.upper(),
+        source_ports: rule.source_ports.as_ref(),
+        via: rule.via.as_ref().map(|name| name.as_str()),
+    })
+}
+
+fn management_line<'a>(policy: &'a Policy, everywhere: &'a AddressSet) -> Option<Line<'a>> {
+    let management = policy.management.as_ref().filter(|_| !policy.floor.without_management)?;
+    Some(Line {
+        id: None,
+        source: &management.from,
+        destination: everywhere,
+        destination_text: "every node",
+        has_names: false,
+        services: &management.services,
+        upper: management.services.iter().flat_map(|service| service.upper.cubes()).cloned().collect(),
+        source_ports: None,
+        via: None,
+    })
+}
+
+/// Every TCP and UDP port that stands for a service of the policy, audited rules included.
+fn mentioned(policy: &Policy) -> BTreeSet<Target> {
+    let rules = policy.rules.iter().map(Rule::upper);
+    let management = policy.management.iter().flat_map(|management| &management.services).map(|service| service.upper.clone());
+    let uppers: Vec<Set> = rules.chain(management).collect();
+    let targets = uppers.iter().flat_map(|upper| targets(upper, Family::V4).0);
+    targets.filter(|target| matches!(target, Target::Tcp(_) | Target::Udp(_))).collect()
+}
+
+/// What stands for a service in a family, and in words what of it is never probed.
+fn targets(upper: &UpperSet, family: Family) -> (BTreeSet<Target>, BTreeSet<String>) {
+    let (mut found, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+    for cube in upper.cubes() {
+        // A cube of very many protocols means "any": one of each kind stands for them.
+        let any = cube.protocols().intervals().iter().any(|interval| interval.last() - interval.first() >= 64);
+        // RFC 3692: 253 is for experiments, so that no other program minds it.
+        let kinds = [Protocol::TCP, Protocol::UDP, icmp(family), Protocol(253)];
+        let protocols: Vec<Protocol> = if any {
+            kinds.into_iter().filter(|protocol| cube.protocols().contains(protocol.0)).collect()
+        } else {
+            cube.protocols().intervals().iter().flat_map(|interval| interval.first()..=interval.last()).map(Protocol).collect()
+        };
+        for protocol in protocols {
+            match protocol {
+                Protocol::TCP => found.extend(sample::ports(cube.destination_ports()).into_iter().map(Target::Tcp)),
+                Protocol::UDP => found.extend(sample::ports(cube.destination_ports()).into_iter().map(Target::Udp)),
+                _ if protocol == icmp(family) => {
+                    if is_echo(cube, family) {
+                        found.insert(Target::Echo);
+                    } else {
+                        left_out.insert("of ICMP only echo requests are probed".to_owned());
+                    }
+                }
+                _ if protocol.is_icmp() => {}
+                _ if protocol.has_ports() => {
+                    left_out.insert(format!("{protocol} is not probed"));
+                }
+                _ => {
+                    found.insert(Target::Other(protocol.0));
+                }
+            }
+        }
+    }
+    (found, left_out)
+}
+
+fn icmp(family: Family) -> Protocol {
+    match family {
+        Family::V4 => Protocol::ICMP,
+        Family::V6 => Protocol::ICMPV6,
+    }
+}
+
+/// Type of an echo request: RFC 792, RFC 4443 §4.1.
+fn echo_type(family: Family) -> u8 {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 128,
+    }
+}
+
+fn is_echo(cube: &UpperCube, family: Family) -> bool {
+    cube.destination_ports().contains(u16::from_be_bytes([echo_type(family), 0]))
+}
+
+impl Target {
+    fn upper(self, family: Family, source_port: u16) -> Option<Upper> {
+        Some(match self {
+            Self::Tcp(port) => Upper::Ports { protocol: PortProtocol::TCP, source: source_port, destination: port },
+            Self::Udp(port) => Upper::Ports { protocol: PortProtocol::UDP, source: source_port, destination: port },
+            Self::Echo => Upper::Icmp { kind: echo_type(family), code: 0 },
+            Self::Other(number) => Upper::other(Protocol(number))?,
+        })
+    }
+
+    fn text(self) -> String {
+        let named = |port, protocol| match ringwall_services::name_of(protocol, port) {
+            Some(name) => format!("{port}/{protocol} ({name})"),
+            None => format!("{port}/{protocol}"),
+        };
+        match self {
+            Self::Tcp(port) => named(port, Protocol::TCP),
+            Self::Udp(port) => named(port, Protocol::UDP),
+            Self::Echo => "icmp echo".into(),
+            Self::Other(number) => Protocol(number).to_string(),
+        }
+    }
+}
+
+struct Maker<'a> {
+    policy: &'a Policy,
+    machines: &'a [Machine],
+    options: &'a Options,
+    random: Random,
+    matrix: Matrix,
+    /// Flows that are there already, with the source port where it matters.
+    seen: HashSet<(IpAddr, IpAddr, Target, Option<u16>)>,
+    /// How many source ports each pair has used.
+    source_ports: BTreeMap<(IpAddr, IpAddr), u64>,
+    interfaces: BTreeSet<&'a str>,
+}
+
+/// Two addresses of different machines.
+struct Pair<'a> {
+    source: IpAddr,
+    destination: IpAddr,
+    sources: &'a [usize],
+    destinations: &'a [usize],
+}
+
+impl Maker<'_> {
+    fn declared(&mut self, line: &Line<'_>, family: Family) {
+        let (source, destination) = (&line.source.addresses, line.destination);
+        if !source.has(family) || !(destination.has(family) || line.has_names) {
+            return;
+        }
+        let (targets, left_out) = targets(&line.upper, family);
+        for reason in left_out {
+            self.not_probed(line, family, &service_text(line, None), reason);
+        }
+        if targets.is_empty() {
+            return;
+        }
+        let machines = self.machines;
+        let sources = holders(machines, source, family);
+        let mut destinations = holders(machines, destination, family);
+        if sources.is_empty() {
+            let reason = format!("no vantage: no machine of `{}` can be probed from", line.source.text);
+            return self.not_probed(line, family, &service_text(line, None), reason);
+        }
+        if destinations.is_empty() {
+            destinations = self.strangers(destination, family);
+        }
+        if destinations.is_empty() {
+            let reason = format!("no vantage: no machine of `{}` can be probed to", line.destination_text);
+            return self.not_probed(line, family, &service_text(line, None), reason);
+        }
+        let mut any_pair = false;
+        for (source, from) in &sources {
+            for (destination, to) in &destinations {
+                // A node's traffic to itself is not a matter of policy, and a floating address may be here.
+                if from.iter().any(|machine| to.contains(machine)) {
+                    continue;
+                }
+                any_pair = true;
+                let pair = Pair { source: *source, destination: *destination, sources: from, destinations: to };
+                for target in &targets {
+                    self.declared_flow(line, &pair, *target, family);
+                }
+            }
+        }
+        if !any_pair {
+            let reason = "no vantage: both ends are the same machine".to_owned();
+            self.not_probed(line, family, &service_text(line, None), reason);
+        }
+    }
+
+    /// Destinations that are no machine's, where they are few single addresses: someone named them
+    /// on purpose. Nothing is sent to a prefix's addresses, or to multicast ones.
+    fn strangers(&self, destination: &AddressSet, family: Family) -> BTreeMap<IpAddr, Vec<usize>> {
+        let single = destination.prefixes().into_iter().all(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
+        let found = if single { addresses(destination, family, MOST_STRANGERS) } else { Vec::new() };
+        let of_one = |address: &IpAddr| !is_broadcast(*address, self.policy.internal.as_ref());
+        found.into_iter().filter(of_one).map(|address| (address, Vec::new())).collect()
+    }
+
+    fn declared_flow(&mut self, line: &Line<'_>, pair: &Pair<'_>, target: Target, family: Family) {
+        let allowed = line.source_ports.map(sample::ports);
+        let fixed = allowed.as_ref().and_then(|ports| ports.first().copied());
+        if !self.seen.insert((pair.source, pair.destination, target, fixed)) {
+            return;
+        }
+        let (port, past) = match &allowed {
+            Some(ports) => match ports[..] {
+                [] => return,
+                [only] => (only, None),
+                [first, .., last] => (first, Some(last)),
+            },
+            None => (self.source_port(pair), Some(self.source_port(pair))),
+        };
+        let Some((open, reason)) = self.expected(pair, target, port, line.via) else { return };
+        if line.via.is_none() && self.depends_on_interface(pair, target, port) {
+            let service = service_text(line, Some(target));
+            return self.not_probed(line, family, &service, "it depends on the interface that the flow takes".into());
+        }
+        let roles = format!("{} -> {}", line.source.text, line.destination_text);
+        let service = service_text(line, target.upper(family, port).map(|_| target));
+        self.case(pair, target, (port, past), open, reason, roles, service, true);
+    }
+
+    /// For each ordered pair of machines: the policy's ports that are not open, and a few others.
+    fn undeclared(&mut self, mentioned: &BTreeSet<Target>) {
+        for source in 0..self.machines.len() {
+            for destination in 0..self.machines.len() {
+                if source == destination {
+                    continue;
+                }
+                for family in Family::ALL {
+                    self.undeclared_pair(source, destination, family, mentioned);
+                }
+            }
+        }
+    }
+
+    fn undeclared_pair(&mut self, source: usize, destination: usize, family: Family, mentioned: &BTreeSet<Target>) {
+        let (machines, policy) = (self.machines, self.policy);
+        // A floating address may be elsewhere; a machine's own stand for it.
+        let own = |machine: &Machine| {
+            let floating = policy.nodes.get(machine.name.as_str()).map(|node| node.floating.clone()).unwrap_or_default();
+            let of_family = machine.addresses.iter().copied().filter(|address| Family::of(*address) == family);
+            of_family.into_iter().find(|address| !floating.contains(*address))
+        };
+        let (Some(from), Some(to)) = (own(&machines[source]), own(&machines[destination])) else { return };
+        let pair = Pair { source: from, destination: to, sources: &[source], destinations: &[destination] };
+        let (by_source, by_destination, between) = self.enforcers(&pair);
+        if !by_source && !by_destination && !between {
+            return;
+        }
+        let mut candidates: Vec<Target> = mentioned.iter().copied().collect();
+        // ICMP can't be sent past the source, so that it would tell nothing of the destination.
+        if !(by_source && by_destination) {
+            candidates.push(Target::Echo);
+        }
+        let candidates: Vec<Target> = candidates.into_iter().filter(|target| self.is_undeclared(&pair, *target)).collect();
+        let mut chosen = match self.options.denied {
+            Denied::All => candidates,
+            Denied::Some(0) => return,
+            Denied::Some(count) => self.random.some(candidates, count),
+        };
+        let unmentioned = (0..UNMENTIONED * 4).map(|index| {
+            let port = u16::try_from(1 + self.random.below(65_535)).unwrap_or(u16::MAX);
+            if index % 2 == 0 { Target::Tcp(port) } else { Target::Udp(port) }
+        });
+        let unmentioned: Vec<Target> = unmentioned.filter(|target| !mentioned.contains(target)).collect();
+        chosen.extend(unmentioned.into_iter().filter(|target| self.is_undeclared(&pair, *target)).take(UNMENTIONED));
+        for target in chosen {
+            if !self.seen.insert((pair.source, pair.destination, target, None)) {
+                continue;
+            }
+            let (port, past) = (self.source_port(&pair), self.source_port(&pair));
+            let Some((open, reason)) = self.expected(&pair, target, port, None) else { continue };
+            let roles = format!("{} -> {}", machines[source].name, machines[destination].name);
+            self.case(&pair, target, (port, Some(past)), open, reason, roles, target.text(), false);
+        }
+    }
+
+    fn is_undeclared(&self, pair: &Pair<'_>, target: Target) -> bool {
+        let port = SOURCE_PORTS[0].0;
+        matches!(self.expected(pair, target, port, None), Some((false, _)))
+            && !self.depends_on_interface(pair, target, port)
+            && !self.seen.contains(&(pair.source, pair.destination, target, None))
+    }
+
+    /// Whether the policy opens the flow, and what decides that.
+    fn expected(&self, pair: &Pair<'_>, target: Target, port: u16, via: Option<&str>) -> Option<(bool, Reason)> {
+        let upper = target.upper(Family::of(pair.source), port)?;
+        let flow = Flow::new(pair.source, pair.destination, upper)?;
+        let judgement = self.policy.judge(&flow, via, self.options.now, |_, _| false);
+        Some((judgement.verdict == Verdict::Accept, judgement.reason))
+    }
+
+    /// Which interface the flow takes is the machines' routing, which the policy does not know.
+    fn depends_on_interface(&self, pair: &Pair<'_>, target: Target, port: u16) -> bool {
+        let open = |via| self.expected(pair, target, port, via).map(|(open, _)| open);
+        let plain = open(None);
+        self.interfaces.iter().any(|interface| open(Some(interface)) != plain)
+    }
+
+    /// Whether the source, the destination, and someone between them close what is not allowed.
+    fn enforcers(&self, pair: &Pair<'_>) -> (bool, bool, bool) {
+        let all = |machines: &[usize]| !machines.is_empty() && machines.iter().all(|index| self.machines[*index].enforces);
+        let between = self.machines.iter().enumerate().any(|(index, machine)| {
+            machine.enforces
+                && !pair.sources.contains(&index)
+                && !pair.destinations.contains(&index)
+                && (machine.routes.contains(pair.source) || machine.routes.contains(pair.destination))
+        });
+        (all(pair.sources), all(pair.destinations), between)
+    }
+
+    fn source_port(&mut self, pair: &Pair<'_>) -> u16 {
+        let used = self.source_ports.entry((pair.source, pair.destination)).or_default();
+        let sizes = SOURCE_PORTS.map(|(first, last)| u64::from(last - first) + 1);
+        let mut place = (self.options.nonce % sizes[0] + *used) % (sizes[0] + sizes[1]);
+        *used += 1;
+        for ((first, _), size) in SOURCE_PORTS.into_iter().zip(sizes) {
+            if place < size {
+                return first + place as u16;
+            }
+            place -= size;
+        }
+        SOURCE_PORTS[0].0
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a case's parts, each from another place")]
+    fn case(
+        &mut self,
+        pair: &Pair<'_>,
+        target: Target,
+        (source_port, past): (u16, Option<u16>),
+        open: bool,
+        reason: Reason,
+        roles: String,
+        service: String,
+        declared: bool,
+    ) {
+        let (source_enforces, destination_enforces, between_enforces) = self.enforcers(pair);
+        let past_source_port = past.filter(|_| source_enforces);
+        let min_tls = self.policy.min_tls.filter(|_| open && self.speaks_tls(target, &service)).map(|least| match least {
+            ringwall_policy::TlsVersion::V1_2 => TlsVersion::V1_2,
+            ringwall_policy::TlsVersion::V1_3 => TlsVersion::V1_3,
+        });
+        let packet = match target {
+            Target::Tcp(port) => Packet::Tcp { source_port, port, past_source_port, tls: min_tls.is_some() },
+            Target::Udp(port) => Packet::Udp { source_port, port, past_source_port },
+            Target::Echo => Packet::Echo { identifier: source_port },
+            Target::Other(number) => Packet::Other { number },
+        };
+        let id = u32::try_from(self.matrix.cases.len()).unwrap_or(u32::MAX);
+        self.matrix.cases.push(Case {
+            probe: Probe { id, source: pair.source, destination: pair.destination, packet },
+            sources: pair.sources.to_vec(),
+            destinations: pair.destinations.to_vec(),
+            expectation: Expectation { open, source_enforces, destination_enforces, between_enforces, min_tls },
+            reason,
+            roles,
+            service,
+            declared,
+        });
+    }
+
+    fn speaks_tls(&self, target: Target, service: &str) -> bool {
+        /// Services whose first bytes are a TLS greeting, by the registry's names.
+        const NAMES: [&str; 16] = [
+            "https", "ldaps", "mqtts", "secure-mqtt", "imaps", "pop3s", "smtps", "submissions", "ftps", "nntps", "ircs-u",
+            "sips", "sip-tls", "amqps", "syslog-tls", "domain-s",
+        ];
+        let Target::Tcp(port) = target else { return false };
+        let registered = ringwall_services::name_of(Protocol::TCP, port).unwrap_or_default();
+        let number = format!("{port}/tcp");
+        NAMES.contains(&service) || NAMES.contains(&registered)
+            || self.options.tls.iter().any(|named| named == service || named == registered || *named == number)
+    }
+
+    fn not_probed(&mut self, line: &Line<'_>, family: Family, service: &str, reason: String) {
+        self.matrix.not_probed.push(NotProbed {
+            roles: format!("{} -> {}", line.source.text, line.destination_text),
+            service: service.to_owned(),
+            family,
+            rule: line.id.clone(),
+            reason,
+        });
+    }
+}
+
+/// The service as the rule writes it: the one that has the target, or all.
+fn service_text(line: &Line<'_>, target: Option<Target>) -> String {
+    let has = |service: &&ServiceUse| {
+        target.is_some_and(|target| {
+            Family::ALL.iter().any(|family| {
+                target.upper(*family, SOURCE_PORTS[0].0).is_some_and(|upper| service.upper.contains(upper, *family))
+            })
+        })
+    };
+    match line.services.iter().find(has) {
+        Some(service) => service.text.clone(),
+        None if line.services.is_empty() => "any".into(),
+        None => line.services.iter().map(|service| service.text.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,345 @@
+//! What was found, for people and for programs.
+//!
+//! In: cases with their findings. Out: text. Never: a count in which an unknown passes for declared.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use ringwall_node::probe::{Conclusion, Disposition, Finding, Packet, Place, Trace, TraceVerdict};
+use ringwall_packet::Protocol;
+use ringwall_policy::{Policy, Reason, RuleId};
+use serde::Serialize;
+
+use super::machine::Machine;
+use super::matrix::{Case, NotProbed};
+
+/// The `schema` of the JSON form.
+const SCHEMA: &str = "ringwall.verify/1";
+/// As many single flows are printed for people; programs get all.
+const MOST_LISTED: usize = 50;
+
+pub struct Report<'a> {
+    pub policy: &'a Policy,
+    pub machines: &'a [Machine],
+    pub flows: Vec<(&'a Case, Finding)>,
+    pub not_probed: &'a [NotProbed],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    pub as_declared: usize,
+    pub not_as_declared: usize,
+    pub unknown: usize,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "verify: {} flows as declared, {} not, {} unknown", self.as_declared, self.not_as_declared, self.unknown)
+    }
+}
+
+/// One flow, for programs.
+#[derive(Serialize)]
+struct Row<'a> {
+    source_machine: String,
+    source: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_port: Option<u16>,
+    destination_machine: String,
+    destination: IpAddr,
+    protocol: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    roles: &'a str,
+    service: &'a str,
+    /// Whether a rule names the flow; else it is of the sample of what no rule allows.
+    declared: bool,
+    expected: &'static str,
+    /// What decides it by the policy's meaning.
+    rule: String,
+    found: Disposition,
+    conclusion: Conclusion,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_at: Option<Place>,
+    /// What decided it at the destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_by: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct NotProbedRow<'a> {
+    roles: &'a str,
+    service: &'a str,
+    family: String,
+    rule: String,
+    conclusion: Conclusion,
+    reason: &'a str,
+}
+
+impl<'a> Report<'a> {
+    pub fn summary(&self) -> Summary {
+        let count = |conclusion| self.flows.iter().filter(|(_, finding)| finding.conclusion == conclusion).count();
+        Summary {
+            as_declared: count(Conclusion::AsDeclared),
+            not_as_declared: count(Conclusion::NotAsDeclared),
+            unknown: count(Conclusion::Unknown) + self.not_probed.len(),
+        }
+    }
+
+    pub fn json(&self, mut to: impl Write) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            schema: &'a str,
+            summary: Summary,
+            flows: Vec<Row<'a>>,
+            not_probed: Vec<NotProbedRow<'a>>,
+        }
+        let whole = Whole {
+            schema: SCHEMA,
+            summary: self.summary(),
+            flows: self.rows().collect(),
+            not_probed: self.not_probed_rows().collect(),
+        };
+        serde_json::to_writer_pretty(&mut to, &whole)?;
+        writeln!(to)
+    }
+
+    /// One line for each flow, then one for each thing that can't be probed, then the summary.
+    pub fn ndjson(&self, mut to: impl Write) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Lined<T> {
+            schema: &'static str,
+            #[serde(flatten)]
+            row: T,
+        }
+        let mut line = |row: serde_json::Result<String>| writeln!(to, "{}", row?);
+        for row in self.rows() {
+            line(serde_json::to_string(&Lined { schema: SCHEMA, row }))?;
+        }
+        for row in self.not_probed_rows() {
+            line(serde_json::to_string(&Lined { schema: SCHEMA, row }))?;
+        }
+        line(serde_json::to_string(&Lined { schema: SCHEMA, row: self.summary() }))
+    }
+
+    pub fn csv(&self, mut to: impl Write) -> io::Result<()> {
+        writeln!(
+            to,
+            "source_machine,source,destination_machine,destination,protocol,port,service,declared,expected,rule,found,conclusion,decided_by,reason"
+        )?;
+        for row in self.rows() {
+            let port = row.port.map(|port| port.to_string()).unwrap_or_default();
+            let fields = [
+                &row.source_machine,
+                &row.source.to_string(),
+                &row.destination_machine,
+                &row.destination.to_string(),
+                &row.protocol,
+                &port,
+                row.service,
+                if row.declared { "yes" } else { "no" },
+                row.expected,
+                &row.rule,
+                &row.found.to_string(),
+                conclusion(row.conclusion),
+                row.decided_by.as_deref().unwrap_or_default(),
+                row.reason,
+            ];
+            writeln!(to, "{}", fields.map(quoted).join(","))?;
+        }
+        for row in self.not_probed_rows() {
+            let fields = ["", "", "", "", "", "", row.service, "yes", "open", &row.rule, "unknown", conclusion(row.conclusion), "", row.reason];
+            writeln!(to, "{}", fields.map(quoted).join(","))?;
+        }
+        Ok(())
+    }
+
+    /// Grouped by rule and service; then each surprise and each unknown with its reason.
+    pub fn table(&self, mut to: impl Write) -> io::Result<()> {
+        let mut groups = BTreeMap::<(bool, &str, String, bool, String), BTreeMap<Disposition, usize>>::new();
+        for (case, finding) in &self.flows {
+            let (service, rule) = match case.declared {
+                true => (case.service.clone(), self.rule_text(&case.reason)),
+                false => ("(not declared)".to_owned(), "default".to_owned()),
+            };
+            let key = (!case.declared, case.roles.as_str(), service, case.expectation.open, rule);
+            *groups.entry(key).or_default().entry(finding.disposition).or_default() += 1;
+        }
+        let header = ["FLOW", "SERVICE", "EXPECTED", "FOUND", "RULE"].map(str::to_owned);
+        let lines = groups.into_iter().map(|((_, roles, service, open, rule), found)| {
+            let found: Vec<String> = found.into_iter().map(|(disposition, count)| format!("{count} {disposition}")).collect();
+            [roles.to_owned(), service, expected(open).to_owned(), found.join(", "), rule]
+        });
+        aligned(&mut to, std::iter::once(header).chain(lines).collect())?;
+        self.list(&mut to, Conclusion::NotAsDeclared, "not as declared")?;
+        self.list(&mut to, Conclusion::Unknown, "unknown")?;
+        if !self.not_probed.is_empty() {
+            writeln!(to, "\nnot probed:")?;
+        }
+        for row in self.not_probed_rows() {
+            writeln!(to, "  {}, {}, {} ({}): {}", row.roles, row.service, row.family, row.rule, row.reason)?;
+        }
+        writeln!(to, "\n{}", self.summary())
+    }
+
+    fn list(&self, to: &mut impl Write, which: Conclusion, title: &str) -> io::Result<()> {
+        let found: Vec<_> = self.flows.iter().filter(|(_, finding)| finding.conclusion == which).collect();
+        if !found.is_empty() {
+            writeln!(to, "\n{title}:")?;
+        }
+        for (case, finding) in found.iter().take(MOST_LISTED) {
+            let row = self.row(case, finding);
+            let port = row.port.map(|port| format!(" port {port}")).unwrap_or_default();
+            writeln!(
+                to,
+                "  {} ({}) -> {} ({}), {}{port}: expected {}, found {}",
+                row.source_machine, row.source, row.destination_machine, row.destination, row.protocol, row.expected, row.found
+            )?;
+            writeln!(to, "    {}", row.reason)?;
+            writeln!(to, "    the policy's word: {}", row.rule)?;
+            if let Some(decided_by) = row.decided_by {
+                writeln!(to, "    the destination's word: {decided_by}")?;
+            }
+        }
+        if found.len() > MOST_LISTED {
+            writeln!(to, "  and {} more: `-o json` has all", found.len() - MOST_LISTED)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.flows.iter().map(|(case, finding)| self.row(case, finding))
+    }
+
+    fn row<'b>(&self, case: &'b Case, finding: &'b Finding) -> Row<'b> {
+        let (protocol, source_port, port) = match case.probe.packet {
+            Packet::Tcp { source_port, port, .. } => (Protocol::TCP, Some(source_port), Some(port)),
+            Packet::Udp { source_port, port, .. } => (Protocol::UDP, Some(source_port), Some(port)),
+            Packet::Echo { .. } if case.probe.source.is_ipv4() => (Protocol::ICMP, None, None),
+            Packet::Echo { .. } => (Protocol::ICMPV6, None, None),
+            Packet::Other { number } => (Protocol(number), None, None),
+        };
+        Row {
+            source_machine: self.names(&case.sources),
+            source: case.probe.source,
+            source_port,
+            destination_machine: self.names(&case.destinations),
+            destination: case.probe.destination,
+            protocol: protocol.to_string(),
+            port,
+            roles: &case.roles,
+            service: &case.service,
+            declared: case.declared,
+            expected: expected(case.expectation.open),
+            rule: self.rule_text(&case.reason),
+            found: finding.disposition,
+            conclusion: finding.conclusion,
+            closed_at: finding.closed_at,
+            decided_by: finding.decided_by.as_ref().map(|trace| self.decider(trace)),
+            reason: &finding.reason,
+        }
+    }
+
+    fn not_probed_rows(&self) -> impl Iterator<Item = NotProbedRow<'_>> {
+        self.not_probed.iter().map(|entry| NotProbedRow {
+            roles: &entry.roles,
+            service: &entry.service,
+            family: entry.family.to_string(),
+            rule: entry.rule.as_ref().map_or("management".into(), |id| self.rule_place(id)),
+            conclusion: Conclusion::Unknown,
+            reason: &entry.reason,
+        })
+    }
+
+    /// The machines that may have an address; a stranger's has none.
+    fn names(&self, indices: &[usize]) -> String {
+        let names: Vec<_> = indices.iter().filter_map(|index| self.machines.get(*index)).map(|machine| machine.name.as_str()).collect();
+        if names.is_empty() { "a stranger".into() } else { names.join(" or ") }
+    }
+
+    fn rule_text(&self, reason: &Reason) -> String {
+        match reason {
+            Reason::Rule(id) => self.rule_place(id),
+            Reason::Management => "management".into(),
+            Reason::Default => "default: no rule allows it".into(),
+        }
+    }
+
+    fn rule_place(&self, id: &RuleId) -> String {
+        match self.policy.rule(id) {
+            Some(rule) => format!("{id} ({})", rule.origin.place),
+            None => id.to_string(),
+        }
+    }
+
+    /// A chain of ours in the policy's words; another's by its name.
+    fn decider(&self, trace: &Trace) -> String {
+        let verdict = match trace.verdict {
+            TraceVerdict::Accept => "accepted",
+            TraceVerdict::Drop => "dropped",
+        };
+        match rule_of(&trace.chain).and_then(RuleId::new) {
+            _ if trace.table != "ringwall" => format!("{verdict} by chain `{}` of the foreign table `{}`", trace.chain, trace.table),
+            Some(id) => format!("{verdict} by rule {}", self.rule_place(&id)),
+            None if trace.chain.ends_with("_default") => format!("{verdict} by default"),
+            None => format!("{verdict} by chain `{}`", trace.chain),
+        }
+    }
+}
+
+/// The id in the name of a rule's chain: `gN_PATH_r_ID`.
+fn rule_of(chain: &str) -> Option<&str> {
+    let (before, id) = chain.split_once("_r_")?;
+    let number = before.strip_prefix('g')?.split('_').next()?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(id)
+}
+
+fn expected(open: bool) -> &'static str {
+    if open { "open" } else { "closed" }
+}
+
+fn conclusion(conclusion: Conclusion) -> &'static str {
+    match conclusion {
+        Conclusion::AsDeclared => "as_declared",
+        Conclusion::NotAsDeclared => "not_as_declared",
+        Conclusion::Unknown => "unknown",
+    }
+}
+
+/// RFC 4180.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+}
+
+fn aligned<const N: usize>(to: &mut impl Write, lines: Vec<[String; N]>) -> io::Result<()> {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(to, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rules_chain_gives_its_id() {
+        let cases = [
+            ("g12_in_r_1a2b3c4d", Some("1a2b3c4d")),
+            ("g1_r_web", Some("web")),
+            ("g1_out_r_a_r_b", Some("a_r_b")),
+            ("g1_in_default", None),
+            ("docker_r_x", None),
+            ("g_r_x", None),
+        ];
+        for (chain, id) in cases {
+            assert_eq!(rule_of(chain), id, "{chain}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Loads, confirms, rolls back and removes a node's ruleset.
+//!
+//! In: a compiled ruleset that has been cleared, the kernel's present state, the state folder. Out:
+//! one transaction each time, and a record of it. Never: a step that leaves neither the old nor the
+//! new ruleset whole, a generation number twice, or another program's table.
+//!
+//! The kernel is the truth about what is enforced; the folder says where it came from and what to
+//! load at boot. A program that is killed between the two is made good by the next command.
+
+mod cut;
+mod installed;
+mod lockout;
+mod state;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ringwall_packet::AddressSet;
+use ringwall_ruleset::nftables::{self, Confirm, Generation, Installed, TABLE};
+use ringwall_ruleset::Ruleset;
+
+use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
+
+pub use cut::{Cut, cut, forbidden};
+pub use installed::{Enforced, Trial, enforced};
+pub use lockout::{Cleared, Lockout, clear};
+pub use state::{Answer, Record, State, StateError};
+
+/// Why a command could not be carried out. Unless the variant says so, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    #[error("can't read what the kernel enforces")]
+    Read(#[from] crate::kernel::Error),
+    #[error("can't use the state folder")]
+    State(#[from] StateError),
+    #[error("{0} is on trial: confirm it with `ringwall confirm`, or end it with `ringwall rollback`")]
+    OnTrial(Generation),
+    #[error("nothing is on trial{}", .0.map(|current| format!(": {current} is enforced")).unwrap_or_default())]
+    NoTrial(Option<Generation>),
+    #[error("{0} has fallen: it was not confirmed in time, and what was there before is enforced again")]
+    Fallen(Generation),
+}
+
+/// What a load left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub generation: Generation,
+    /// What is enforced when the trial falls; `None` means that nothing is then.
+    pub before: Option<Generation>,
+    pub confirm: Confirm,
+}
+
+/// The text that [`apply`] loads for this generation, addresses of names included.
+pub fn text(
+    ruleset: &Ruleset,
+    generation: Generation,
+    installed: &Installed,
+    confirm: Confirm,
+    answers: &BTreeMap<String, Answer>,
+) -> String {
+    let mut text = nftables::transaction(ruleset, generation, installed, confirm);
+    text.push_str(&name_elements(answers, &AddressSet::default()));
+    text
+}
+
+/// Loads a ruleset as the next generation: checked first, then in one transaction.
+///
+/// On trial, what the kernel can't undo is left to [`confirm`]; otherwise it is up to the caller to
+/// [`cut`] what is forbidden now.
+pub fn apply(
+    nft: &Nft,
+    netfilter: &mut Netfilter,
+    state: &mut State,
+    cleared: &Cleared<'_>,
+    confirm: Confirm,
+    record: &Record,
+) -> Result<Applied, ApplyError> {
+    let ruleset = cleared.ruleset();
+    let mut enforced = enforced(netfilter)?;
+    if let Some(trial) = &enforced.trial
+        && trial.is_alive()
+    {
+        return Err(ApplyError::OnTrial(trial.generation));
+    }
+    let generation = state.next(enforced.newest());
+    enforced.installed.fallen.extend(state.fallen());
+    // A mark stands for a generation no longer than this.
+    enforced.installed.fallen.retain(|fallen| generation.0 - fallen.0 < 100);
+    let text = text(ruleset, generation, &enforced.installed, confirm, &record.answers);
+    nft.check(&text)?;
+    let boot = nftables::transaction(ruleset, generation, &Installed::default(), Confirm::Never);
+    let boot = boot + &name_elements(&record.answers, &AddressSet::default());
+    // Numbers rise even when the program is killed right here.
+    state.begin(generation, record, &boot)?;
+    nft.load(&text)?;
+    match confirm {
+        Confirm::Within(_) => {}
+        Confirm::Never => state.settle(generation)?,
+    }
+    Ok(Applied { generation, before: enforced.installed.current, confirm })
+}
+
+/// Makes the trial the enforced generation, and what is loaded at boot.
+pub fn confirm(
+    nft: &Nft,
+    netfilter: &mut Netfilter,
+    state: &mut State,
+    ruleset: &Ruleset,
+    generation: Generation,
+) -> Result<(), ApplyError> {
+    let enforced = enforced(netfilter)?;
+    match &enforced.trial {
+        Some(trial) if trial.generation == generation => {}
+        _ if enforced.installed.current == Some(generation) => {
+            // Confirmed in the kernel by a program that was killed before it could write it down.
+            return Ok(state.settle(generation)?);
+        }
+        _ => return Err(ApplyError::NoTrial(enforced.installed.current)),
+    }
+    let text = nftables::confirm(ruleset, generation, &enforced.installed);
+    nft.load(&text).map_err(|error| {
+        if error.is_expired_element() { ApplyError::Fallen(generation) } else { ApplyError::Nft(error) }
+    })?;
+    Ok(state.settle(generation)?)
+}
+
+/// Ends the trial at once. What is enforced then; `None` when nothing is.
+pub fn rollback(
+    nft: &Nft,
+    netfilter: &mut Netfilter,
+    state: &mut State,
+) -> Result<(Generation, Option<Generation>), ApplyError> {
+    let enforced = enforced(netfilter)?;
+    let Some(trial) = &enforced.trial else {
+        return Err(ApplyError::NoTrial(enforced.installed.current));
+    };
+    nft.load(&nftables::rollback(trial.generation, &enforced.installed))?;
+    state.fall(trial.generation)?;
+    Ok((trial.generation, enforced.installed.current))
+}
+
+/// Takes out our tables, and what would bring them back at boot.
+pub fn remove(nft: &Nft, state: &mut State) -> Result<(), ApplyError> {
+    // The order matters: a machine that restarts in between comes up as it was.
+    nft.load(&nftables::remove())?;
+    Ok(state.forget()?)
+}
+
+/// Loads what [`confirm`] left for boot; if that fails, the floor alone. The error says why the
+/// floor is what is enforced.
+pub fn restore(nft: &Nft, state: &State, floor: &Ruleset) -> Result<Option<Generation>, ApplyError> {
+    let Some((generation, text)) = state.boot()? else { return Ok(None) };
+    match nft.load(&text) {
+        Ok(()) => Ok(Some(generation)),
+        Err(error) => {
+            nft.load(&nftables::transaction(floor, generation, &Installed::default(), Confirm::Never))?;
+            Err(error.into())
+        }
+    }
+}
+
+/// A base chain of somebody else that sees packets too: an accept of ours is not its accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignChain {
+    pub table: TableId,
+    pub name: String,
+    pub base: BaseChain,
+}
+
+/// Filtering base chains of other tables than ours.
+pub fn foreign_chains(netfilter: &mut Netfilter) -> Result<Vec<ForeignChain>, ApplyError> {
+    let ours = |table: &TableId| table.name == TABLE || table.name.starts_with("ringwall_");
+    let chains = netfilter.chains()?.into_iter().filter(|chain| !ours(&chain.table));
+    Ok(chains
+        .filter_map(|chain| {
+            let base = chain.base.filter(|base| base.kind == "filter")?;
+            Some(ForeignChain { table: chain.table, name: chain.name, base })
+        })
+        .collect())
+}
+
+/// Fills the sets of DNS names. Answers that are `refused` are left out.
+fn name_elements(answers: &BTreeMap<String, Answer>, refused: &AddressSet) -> String {
+    let mut text = String::new();
+    for (name, answer) in answers {
+        for family in ringwall_packet::Family::ALL {
+            let of_family = |address: &&IpAddr| ringwall_packet::Family::of(**address) == family;
+            let addresses = answer.addresses.iter().filter(of_family).filter(|address| !refused.contains(**address));
+            let keys: Vec<String> = addresses.map(IpAddr::to_string).collect();
+            if !keys.is_empty() {
+                let set = nftables::name_set(name, family);
+                text.push_str(&format!("add element inet {TABLE} {set} {{ {} }}\n", keys.join(", ")));
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,222 @@
+//! The state folder: which generations there were, where they came from, what is loaded at boot.
+//!
+//! In: numbers and records. Out: files that are whole at any moment (written beside, flushed, then
+//! renamed). Never: what the kernel enforces; that is asked from the kernel.
+//!
+//! ```text
+//! state.json          the last number given out, the confirmed and the fallen generations
+//! g42/record.json     what g42 was made from
+//! g42/boot.nft        the text that loads g42 from nothing
+//! lock                held while a command changes anything
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use ringwall_ruleset::nftables::Generation;
+use serde::{Deserialize, Serialize};
+
+/// So many records are kept for `rollback`, the confirmed one among them.
+const RECORDS_MAX: usize = 20;
+/// So many fallen generations are remembered: as many as their marks stay unmistakable.
+const FALLEN_MAX: usize = 100;
+
+/// What a generation was made from, opaque to the node but for the answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub schema: String,
+    pub node: String,
+    /// The policy's files: name and text.
+    pub files: Vec<(String, String)>,
+    /// Values bound to the policy's `$NAME`s.
+    pub values: BTreeMap<String, String>,
+    /// DNS names as they were answered.
+    pub answers: BTreeMap<String, Answer>,
+    /// Seconds since the epoch.
+    pub applied: u64,
+    /// The digest of the chains, read back after the load.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+impl Record {
+    pub const SCHEMA: &str = "ringwall.record/1";
+}
+
+/// The addresses of a DNS name and when they were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub addresses: BTreeSet<IpAddr>,
+    /// Seconds since the epoch.
+    pub asked: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("can't create the folder {}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("another ringwall command is changing this node ({} is locked)", path.display())]
+    Locked { path: PathBuf },
+    #[error("can't read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is damaged", path.display())]
+    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("can't write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("there is no record of {0}")]
+    NoRecord(Generation),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Numbers {
+    schema: String,
+    last: u32,
+    confirmed: Option<u32>,
+    /// Confirmed ones before, oldest first.
+    history: Vec<u32>,
+    fallen: Vec<u32>,
+}
+
+const SCHEMA: &str = "ringwall.state/1";
+
+/// The state folder, locked.
+#[derive(Debug)]
+pub struct State {
+    folder: PathBuf,
+    numbers: Numbers,
+    _lock: Flock<File>,
+}
+
+impl State {
+    /// Opens the folder, makes it if need be, and locks it until the value is dropped.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        fs::create_dir_all(folder).map_err(|source| StateError::Create { path: folder.into(), source })?;
+        let path = folder.join("lock");
+        let file = File::create(&path).map_err(|source| StateError::Write { path: path.clone(), source })?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StateError::Locked { path })?;
+        let numbers = Self::numbers(folder)?;
+        Ok(Self { folder: folder.into(), numbers, _lock: lock })
+    }
+
+    fn numbers(folder: &Path) -> Result<Numbers, StateError> {
+        let path = folder.join("state.json");
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Numbers::default()),
+            Err(source) => Err(StateError::Read { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source }),
+        }
+    }
+
+    pub fn confirmed(&self) -> Option<Generation> {
+        self.numbers.confirmed.map(Generation)
+    }
+
+    /// The generation that was confirmed before the present one.
+    pub fn previous(&self) -> Option<Generation> {
+        self.numbers.history.last().copied().map(Generation)
+    }
+
+    pub fn fallen(&self) -> BTreeSet<Generation> {
+        self.numbers.fallen.iter().copied().map(Generation).collect()
+    }
+
+    /// A number above all that were ever given out here or stand in the kernel.
+    pub fn next(&self, newest: Option<Generation>) -> Generation {
+        Generation(self.numbers.last).max(newest.unwrap_or(Generation(0))).next()
+    }
+
+    /// Gives out a number, before it is loaded. It counts as fallen until it is settled.
+    pub fn begin(&mut self, generation: Generation, record: &Record, boot: &str) -> Result<(), StateError> {
+        let folder = self.folder.join(generation.to_string());
+        fs::create_dir_all(&folder).map_err(|source| StateError::Create { path: folder.clone(), source })?;
+        write(&folder.join("record.json"), &json(record))?;
+        write(&folder.join("boot.nft"), boot.as_bytes())?;
+        self.numbers.last = generation.0;
+        self.numbers.fallen.push(generation.0);
+        let surplus = self.numbers.fallen.len().saturating_sub(FALLEN_MAX);
+        self.numbers.fallen.drain(..surplus);
+        self.save()
+    }
+
+    /// The generation is confirmed: from now on it is loaded at boot.
+    pub fn settle(&mut self, generation: Generation) -> Result<(), StateError> {
+        if self.numbers.confirmed == Some(generation.0) {
+            return Ok(());
+        }
+        self.numbers.history.extend(self.numbers.confirmed);
+        self.numbers.confirmed = Some(generation.0);
+        self.numbers.fallen.retain(|fallen| *fallen != generation.0);
+        self.save()?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// The generation was ended; it stays in the list of the fallen.
+    pub fn fall(&mut self, generation: Generation) -> Result<(), StateError> {
+        if !self.numbers.fallen.contains(&generation.0) {
+            self.numbers.fallen.push(generation.0);
+        }
+        self.save()
+    }
+
+    /// Nothing is loaded at boot any more. Numbers go on from where they are.
+    pub fn forget(&mut self) -> Result<(), StateError> {
+        self.numbers.history.extend(self.numbers.confirmed.take());
+        self.save()
+    }
+
+    pub fn record(&self, generation: Generation) -> Result<Record, StateError> {
+        let path = self.folder.join(generation.to_string()).join("record.json");
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::NoRecord(generation)),
+            Err(source) => Err(StateError::Read { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source }),
+        }
+    }
+
+    /// Adds what was read back from the kernel.
+    pub fn amend(&self, generation: Generation, record: &Record) -> Result<(), StateError> {
+        write(&self.folder.join(generation.to_string()).join("record.json"), &json(record))
+    }
+
+    /// What is loaded at boot.
+    pub fn boot(&self) -> Result<Option<(Generation, String)>, StateError> {
+        let Some(generation) = self.confirmed() else { return Ok(None) };
+        let path = self.folder.join(generation.to_string()).join("boot.nft");
+        let text = fs::read_to_string(&path).map_err(|source| StateError::Read { path, source })?;
+        Ok(Some((generation, text)))
+    }
+
+    fn save(&mut self) -> Result<(), StateError> {
+        self.numbers.schema = SCHEMA.into();
+        write(&self.folder.join("state.json"), &json(&self.numbers))
+    }
+
+    /// Takes away old records. Their loss costs nothing, so errors are left alone.
+    fn tidy(&mut self) {
+        let surplus = self.numbers.history.len().saturating_sub(RECORDS_MAX);
+        for old in self.numbers.history.drain(..surplus) {
+            let _ = fs::remove_dir_all(self.folder.join(Generation(old).to_string()));
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).expect("maps with text keys")
+}
+
+/// Writes a file so that, whatever happens, either the old or the new content is there.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let failed = |source| StateError::Write { path: path.into(), source };
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    fs::rename(&beside, path).map_err(failed)?;
+    let folder = path.parent().expect("a file in the state folder");
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
