@@ -57,7 +57,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let record = state.record(generation).ok();
     let policy = record.as_ref().and_then(|record| recorded(record).ok());
     let hits = hits(&mut netfilter, generation, policy.as_ref())?;
-    let drift = match record.as_ref().and_then(|record| record.digest.clone()) {
+    let drift = enforced.is_disturbed || match record.as_ref().and_then(|record| record.digest.clone()) {
         Some(loaded) => digest(&mut netfilter, generation).is_some_and(|found| found != loaded),
         None => false,
     };

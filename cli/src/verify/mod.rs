@@ -16,7 +16,6 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,14 +24,14 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::probe::{
-    self, DESTINATION_SCHEMA, Finding, Line, Plan, PlanError, ProbeError, RespondError, SOURCE_SCHEMA, Settings, evidence,
+    self, DESTINATION_SCHEMA, Finding, Line, Outcome, Plan, PlanError, ProbeError, RespondError, SOURCE_SCHEMA, Settings, Try, evidence,
 };
 use ringwall_policy::Policy;
 use serde::Serialize;
 
 use end::{Here, Runner, Template};
 use machine::{Machine, Vantage, VantageError};
-use matrix::{Case, Denied, Matrix};
+use matrix::{Case, Denied};
 use report::Report;
 use run::Reports;
 
@@ -64,9 +63,9 @@ pub struct Args {
     /// A service that speaks TLS, beside the well-known ones: its name or `8443/tcp`
     #[arg(long, value_name = "SERVICE")]
     tls: Vec<String>,
-    /// How long to wait for an answer, in milliseconds
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
-    timeout: u64,
+    /// How long to wait for an answer, such as `500ms` or `2s`
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = timeout)]
+    timeout: Duration,
     /// How often to send again when nothing comes back
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10))]
     retries: u32,
@@ -92,6 +91,16 @@ fn denied(text: &str) -> Result<Denied, String> {
     }
 }
 
+fn timeout(text: &str) -> Result<Duration, String> {
+    let number = |digits: &str| digits.parse().map_err(|_| format!("`{text}` is not a time such as `500ms` or `2s`"));
+    let milliseconds: u64 = match text.strip_suffix("ms") {
+        Some(digits) => number(digits)?,
+        None => number(text.strip_suffix('s').unwrap_or(text))?.saturating_mul(1000),
+    };
+    let fits = (10..=60_000).contains(&milliseconds);
+    fits.then(|| Duration::from_millis(milliseconds)).ok_or_else(|| "the time must be from 10ms to 60s".into())
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -102,6 +111,8 @@ pub enum Error {
     VantageWithoutRun,
     #[error("this machine has no address of any node: name the others with `--run`")]
     NotANode,
+    #[error("this machine's addresses could not be read")]
+    Addresses(#[source] io::Error),
     #[error("nothing could be probed: {0}")]
     Nothing(String),
     #[error("the result could not be written")]
@@ -131,7 +142,11 @@ pub fn run(args: &Args, policy: &Policy, now: u64, nonce: u64) -> Result<ExitCod
         Some(run) if run.contains("{node}") => (Box::new(Template(run.clone())), vec![true; machines.len()]),
         Some(_) => return Err(Error::Template),
         None if !args.vantage.is_empty() => return Err(Error::VantageWithoutRun),
-        None => (Box::new(Here), machines.iter().map(is_here).collect()),
+        None => {
+            let here = probe::local_addresses().map_err(Error::Addresses)?;
+            let is_here = |machine: &Machine| machine.addresses.iter().any(|address| here.contains(address));
+            (Box::new(Here), machines.iter().map(is_here).collect())
+        }
     };
     if !reachable.contains(&true) {
         return Err(Error::NotANode);
@@ -139,19 +154,19 @@ pub fn run(args: &Args, policy: &Policy, now: u64, nonce: u64) -> Result<ExitCod
     let options = matrix::Options { denied: args.denied, seed: args.seed, nonce, now, tls: args.tls.clone() };
     let matrix = matrix::matrix(policy, &machines, &options);
     let settings = Settings {
-        timeout_ms: args.timeout,
+        timeout_ms: args.timeout.as_millis() as u64,
         retries: args.retries,
         life_ms: LIFE.as_millis() as u64,
         ..Settings::default()
     };
-    let (own, strange): (Vec<Case>, Vec<Case>) = split(matrix.cases, &reachable);
-    let bar = progress_bar(own.len());
-    let reports = run::run(&own, &machines, &*runner, settings, args.jobs, || bar.inc(1));
+    let cases = within_reach(matrix.cases, &reachable);
+    let tries: usize = cases.iter().map(|case| case.sources.len()).sum();
+    let bar = progress_bar(tries);
+    let reports = run::run(&cases, &machines, &*runner, settings, args.jobs, || bar.inc(1));
     bar.finish_and_clear();
     if let Some(reason) = nothing_probed(&reports) {
         return Err(Error::Nothing(reason));
     }
-    let cases: Vec<Case> = own.into_iter().chain(strange).collect();
     let flows = cases.iter().map(|case| (case, judge(case, &reports))).collect();
     let report = Report { policy, machines: &machines, flows, not_probed: &matrix.not_probed };
     let out = io::BufWriter::new(io::stdout().lock());
@@ -171,4 +186,66 @@ pub fn run(args: &Args, policy: &Policy, now: u64, nonce: u64) -> Result<ExitCod
         (0, _) => ExitCode::from(4),
         _ => ExitCode::from(1),
     })
+}
+
+/// The cases with at least one end on a machine that can be reached, and only those ends.
+fn within_reach(cases: Vec<Case>, reachable: &[bool]) -> Vec<Case> {
+    let narrowed = cases.into_iter().map(|mut case| {
+        case.sources.retain(|machine| reachable[*machine]);
+        case.destinations.retain(|machine| reachable[*machine]);
+        case
+    });
+    narrowed.filter(|case| !case.sources.is_empty() || !case.destinations.is_empty()).collect()
+}
+
+fn judge(case: &Case, reports: &Reports) -> Finding {
+    let sources: Vec<_> = case.sources.iter().filter_map(|machine| reports.sources.get(machine)).collect();
+    let said: Vec<_> = sources.iter().map(|(report, _)| report).collect();
+    let destinations: Vec<_> = case.destinations.iter().filter_map(|machine| reports.destinations.get(machine)).collect();
+    let seen: Vec<_> = destinations.iter().map(|report| report.as_ref().map_err(String::as_str)).collect();
+    let mut evidence = evidence(&case.probe, &said, &seen);
+    let failure = sources.iter().find_map(|(_, ended)| ended.as_ref().err().cloned());
+    evidence.outcomes.entry(Try::Plain).or_insert_with(|| Outcome::Failed {
+        reason: failure.unwrap_or_else(|| "no vantage: the source cannot be probed from".into()),
+    });
+    probe::judge(&case.probe, &case.expectation, &evidence)
+}
+
+/// Why no machine probed anything, if that is so.
+fn nothing_probed(reports: &Reports) -> Option<String> {
+    let mut failures = reports.sources.values().map(|(_, ended)| ended.as_ref().err());
+    let first = failures.next()??;
+    failures.all(|failure| failure.is_some()).then(|| first.clone())
+}
+
+fn progress_bar(tries: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(tries as u64);
+    if let Ok(style) = ProgressStyle::with_template("probing {bar:40} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// `ringwall probe`: a plan on standard input, observations on standard output.
+pub fn probe_end() -> Result<ExitCode, Error> {
+    let plan = Plan::read(BufReader::new(io::stdin()))?;
+    let mut out = io::LineWriter::new(io::stdout().lock());
+    probe::probe(&plan, |line| write_line(&mut out, SOURCE_SCHEMA, line))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `ringwall respond`: a plan on standard input, evidence on standard output, until the input ends.
+pub fn respond_end() -> Result<ExitCode, Error> {
+    let plan = Plan::read(BufReader::new(io::stdin()))?;
+    let mut out = io::LineWriter::new(io::stdout().lock());
+    probe::respond(&plan, io::stdin(), |line| write_line(&mut out, DESTINATION_SCHEMA, line))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_line<T: Serialize>(mut to: impl Write, schema: &str, line: T) -> io::Result<()> {
+    serde_json::to_writer(&mut to, &Line { schema: schema.to_owned(), line })?;
+    to.write_all(b"\n")
 }

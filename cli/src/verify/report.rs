@@ -132,7 +132,7 @@ impl<'a> Report<'a> {
         )?;
         for row in self.rows() {
             let port = row.port.map(|port| port.to_string()).unwrap_or_default();
-            let fields = [
+            let fields: [&str; 14] = [
                 &row.source_machine,
                 &row.source.to_string(),
                 &row.destination_machine,
@@ -151,7 +151,7 @@ impl<'a> Report<'a> {
             writeln!(to, "{}", fields.map(quoted).join(","))?;
         }
         for row in self.not_probed_rows() {
-            let fields = ["", "", "", "", "", "", row.service, "yes", "open", &row.rule, "unknown", conclusion(row.conclusion), "", row.reason];
+            let fields: [&str; 14] = ["", "", "", "", "", "", row.service, "yes", "open", &row.rule, "unknown", conclusion(row.conclusion), "", row.reason];
             writeln!(to, "{}", fields.map(quoted).join(","))?;
         }
         Ok(())

@@ -63,6 +63,8 @@ pub fn run(
         listening.reports.destinations.insert(*index, Ok(DestinationReport::default()));
     }
     let running = Running::default();
+    let queue = Mutex::new(by_source.iter());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
     std::thread::scope(|scope| {
         for (index, probes) in &by_destination {
             let (say, running) = (say.clone(), &running);
@@ -79,8 +81,6 @@ pub fn run(
             running.kill_all();
             listening.until(|reports, _, _| ready(reports));
         }
-        let queue = Mutex::new(by_source.iter());
-        let next = || queue.lock().ok().and_then(|mut queue| queue.next());
         for _ in 0..jobs.clamp(1, by_source.len().max(1)) {
             let (say, running, next) = (say.clone(), &running, &next);
             scope.spawn(move || {

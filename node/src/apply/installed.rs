@@ -14,6 +14,8 @@ pub struct Enforced {
     pub trial: Option<Trial>,
     /// Whether our table is there at all.
     pub has_table: bool,
+    /// Whether a base chain of our table is missing, is not ours, or holds a rule that is not ours.
+    pub is_disturbed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +52,21 @@ pub fn enforced(netfilter: &mut Netfilter) -> Result<Enforced, Error> {
         return Ok(Enforced::default());
     }
     let of_generation = |name: &String| Generation::of_name(name).is_some();
-    let chains = netfilter.chains_of(&table)?.into_iter().map(|chain| chain.name).filter(of_generation);
-    let chains: Vec<String> = chains.collect();
+    let all_chains = netfilter.chains_of(&table)?;
+    let mut bases: Vec<&str> =
+        all_chains.iter().filter(|chain| chain.base.is_some()).map(|chain| chain.name.as_str()).collect();
+    bases.sort_unstable();
+    let mut is_disturbed = bases != ["forward", "input", "output"];
+    let chains: Vec<String> = all_chains.iter().map(|chain| chain.name.clone()).filter(of_generation).collect();
     let sets: Vec<String> = netfilter.sets(&table)?.into_iter().map(|set| set.name).filter(of_generation).collect();
     let counters: Vec<String> = netfilter.counters(&table)?.into_keys().filter(of_generation).collect();
     let dispatch = netfilter.rules(&table, "input")?;
+    for base in bases {
+        let rules = netfilter.rules(&table, base)?;
+        let ours = rules.iter().map(|rule| rule.comment.as_deref().and_then(Generation::of_name));
+        is_disturbed |= !ours.eq(dispatch.iter().map(|rule| Generation::of_name(rule.comment.as_ref()?)));
+        is_disturbed |= rules.iter().any(|rule| rule.comment.is_none());
+    }
     let mut current = None;
     let mut trial = None;
     for generation in dispatch.iter().filter_map(|rule| Generation::of_name(rule.comment.as_ref()?)) {
@@ -69,5 +81,6 @@ pub fn enforced(netfilter: &mut Netfilter) -> Result<Enforced, Error> {
         }
     }
     let fallen = chains.iter().filter_map(|name| Generation::of_name(name)).filter(|of| Some(*of) > current).collect();
-    Ok(Enforced { installed: Installed { current, fallen, chains, counters, sets }, trial, has_table })
+    let installed = Installed { current, fallen, chains, counters, sets };
+    Ok(Enforced { installed, trial, has_table, is_disturbed })
 }

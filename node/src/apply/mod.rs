@@ -90,7 +90,9 @@ pub fn apply(
     enforced.installed.fallen.retain(|fallen| generation.0 - fallen.0 < 100);
     let text = text(ruleset, generation, &enforced.installed, confirm, &record.answers);
     nft.check(&text)?;
-    let boot = nftables::transaction(ruleset, generation, &Installed::default(), Confirm::Never);
+    // From nothing, but else the same chains, so that their digest is the same after a reboot.
+    let nothing = Installed { fallen: enforced.installed.fallen.clone(), ..Installed::default() };
+    let boot = nftables::transaction(ruleset, generation, &nothing, Confirm::Never);
     let boot = boot + &name_elements(&record.answers, &AddressSet::default());
     // Numbers rise even when the program is killed right here.
     state.begin(generation, record, &boot)?;
@@ -152,10 +154,13 @@ pub fn remove(nft: &Nft, state: &mut State) -> Result<(), ApplyError> {
 /// floor is what is enforced.
 pub fn restore(nft: &Nft, state: &State, floor: &Ruleset) -> Result<Option<Generation>, ApplyError> {
     let Some((generation, text)) = state.boot()? else { return Ok(None) };
-    match nft.load(&text) {
+    // Whatever of our rules is there already gives way, in the same transaction.
+    let anew = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+    match nft.load(&format!("{anew}{text}")) {
         Ok(()) => Ok(Some(generation)),
         Err(error) => {
-            nft.load(&nftables::transaction(floor, generation, &Installed::default(), Confirm::Never))?;
+            let floor = nftables::transaction(floor, generation, &Installed::default(), Confirm::Never);
+            nft.load(&format!("{anew}{floor}"))?;
             Err(error.into())
         }
     }

@@ -29,7 +29,7 @@ impl fmt::Display for Digest {
 }
 
 impl Netfilter {
-    /// The digest of a table: whether it is dormant, its base chains, the chains and sets whose names
+    /// The digest of a table: whether it is dormant, the chains and sets whose names
     /// `selects` takes, and the anonymous sets that their rules use. `None` when there is no such table.
     ///
     /// Sets that take part must not change at run time; with timeouts or filled by rules they count
@@ -51,7 +51,7 @@ impl Netfilter {
     fn digest_once(&mut self, table: &TableId, selects: impl Fn(&str) -> bool) -> Result<Option<Digest>, Error> {
         let Some(found) = self.tables()?.into_iter().find(|found| found.id == *table) else { return Ok(None) };
         let mut chains = self.chains_of(table)?;
-        chains.retain(|chain| chain.base.is_some() || selects(&chain.name));
+        chains.retain(|chain| selects(&chain.name));
         chains.sort_by(|a, b| a.name.cmp(&b.name));
         let failed = |source| Error::Digest { table: table.clone(), source };
 

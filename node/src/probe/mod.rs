@@ -27,4 +27,5 @@ pub use observation::{
 pub use plan::{PLAN_SCHEMA, Packet, Plan, PlanError, Probe, Settings, Try, Tuple, tuples};
 pub use report::{DestinationReport, SourceReport, evidence};
 pub use respond::{RespondError, respond};
+pub use socket::local_addresses;
 pub use source::{ProbeError, probe};

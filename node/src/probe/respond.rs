@@ -19,6 +19,7 @@ use super::marks::Marks;
 use super::observation::{DestinationLine, Listener, Watching};
 use super::plan::{Plan, Try, Tuple, tuples};
 use super::report::place;
+use super::socket::local_addresses;
 use super::trace::{Event, TraceReader};
 
 /// Listeners whose connections nobody has accepted yet; the most that Linux takes by default.
@@ -26,6 +27,8 @@ const BACKLOG: i32 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RespondError {
+    #[error("this machine's addresses could not be read")]
+    Addresses(#[source] io::Error),
     #[error("sockets could not be waited for")]
     Wait(#[source] io::Error),
     #[error("the evidence could not be written")]
@@ -94,10 +97,13 @@ impl<R: FnMut(DestinationLine) -> io::Result<()>> Responder<R> {
     }
 
     fn listen(&mut self, plan: &Plan) -> Result<(), RespondError> {
+        let here = local_addresses().map_err(RespondError::Addresses)?;
         let places: BTreeSet<Place> = plan.probes.iter().map(place).collect();
         for place in places {
             let (destination, protocol, port) = place;
             let state = match open(place) {
+                // With net.ipv4.ip_nonlocal_bind any address can be bound.
+                _ if !here.contains(&destination) => Listener::Elsewhere,
                 Ok(Some(socket)) => {
                     let key = self.sockets.len() as u64;
                     self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, key)).map_err(wait_error)?;
@@ -108,7 +114,6 @@ impl<R: FnMut(DestinationLine) -> io::Result<()>> Responder<R> {
                 Ok(None) => Listener::Theirs,
                 Err(error) => match error.kind() {
                     io::ErrorKind::AddrInUse => Listener::Theirs,
-                    io::ErrorKind::AddrNotAvailable => Listener::Elsewhere,
                     _ => Listener::Nobody(error.to_string()),
                 },
             };

@@ -3,6 +3,7 @@
 //! In: a probe and its try. Out: a socket that has sent the packet, and what came back on it.
 //! Never: a wait.
 
+use std::collections::HashSet;
 use std::io::{self, IoSliceMut, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -20,6 +21,15 @@ use super::plan::{Packet, Probe, Try};
 /// Echo request and reply: RFC 792, RFC 4443 §4.
 const ECHO_V4: (u8, u8) = (8, 0);
 const ECHO_V6: (u8, u8) = (128, 129);
+
+/// The addresses of this machine's interfaces, in the network namespace of the calling thread.
+pub fn local_addresses() -> io::Result<HashSet<IpAddr>> {
+    let address = |address: SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(nix::ifaddrs::getifaddrs()?.filter_map(|interface| address(interface.address?)).collect())
+}
 
 pub struct Sending {
     socket: Socket,

@@ -3,8 +3,9 @@
 //! In: a plan. Out: [`SourceLine`]s, each as soon as it is known. Never: more sockets than the plan
 //! or the system allows, or a wait longer than the plan's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use rustls::ClientConfig;
 use super::marks::Marks;
 use super::observation::{Outcome, SourceLine};
 use super::plan::{Packet, Plan, Probe, Settings, Try};
-use super::socket::Sending;
+use super::socket::{Sending, local_addresses};
 use super::tls::{self, Greeting};
 
 /// Descriptors that the process needs for itself.
@@ -26,6 +27,8 @@ const MARK_MARGIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    #[error("this machine's addresses could not be read")]
+    Addresses(#[source] io::Error),
     #[error("sockets could not be waited for")]
     Wait(#[source] io::Error),
     #[error("an observation could not be written")]
@@ -45,6 +48,7 @@ pub fn probe(plan: &Plan, report: impl FnMut(SourceLine) -> io::Result<()>) -> R
         deadlines: VecDeque::new(),
         report,
         closed: Vec::new(),
+        here: local_addresses().map_err(ProbeError::Addresses)?,
     };
     let at_once = plan.settings.parallel.clamp(1, descriptors());
     for probes in plan.probes.chunks(at_once) {
@@ -90,6 +94,8 @@ struct Wave<R> {
     report: R,
     /// Those of the first try that were not answered and have a second.
     closed: Vec<Probe>,
+    /// Binding alone does not tell: with net.ipv4.ip_nonlocal_bind any address can be bound.
+    here: HashSet<IpAddr>,
 }
 
 struct UnderWay {
@@ -142,6 +148,10 @@ impl<R: FnMut(SourceLine) -> io::Result<()>> Wave<R> {
     }
 
     fn start(&mut self, key: u64, probe: &Probe, which: Try, retries: u32) -> Result<(), ProbeError> {
+        if !self.here.contains(&probe.source) {
+            let reason = format!("the address {} is not on the source's machine", probe.source);
+            return self.tried(probe, which, Outcome::Failed { reason });
+        }
         let sending = match Sending::start(probe, which) {
             Ok(sending) => sending,
             Err(outcome) => return self.tried(probe, which, outcome),

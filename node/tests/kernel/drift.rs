@@ -41,7 +41,8 @@ const TABLE: &str = "table inet ringwall {
 ";
 
 fn digest() -> Digest {
-    let digest = netfilter().digest(&ringwall(), |name| name.starts_with("g1_")).expect("a digest");
+    let selects = |name: &str| name.starts_with("g1_") || ["input", "theirs"].contains(&name);
+    let digest = netfilter().digest(&ringwall(), selects).expect("a digest");
     digest.expect("the table is there")
 }
 
