@@ -183,6 +183,10 @@ impl<A> Default for Space<A> {
     }
 }
 
+/// What a witness has for a source port where it may have any: one of the dynamic ports (RFC 6335
+/// §6), so that it looks like a flow that a client makes.
+const CLIENT_PORT: u16 = 50_000;
+
 impl<A: Point> Space<A> {
     pub fn cubes(&self) -> &[Cube<A>] {
         &self.0
@@ -219,7 +223,7 @@ impl<A: Point> Space<A> {
             family,
             Protocol(cube.upper.protocol.first()?),
             cube.upper.destination.first()?,
-            cube.upper.source.first()?,
+            if cube.upper.source.contains(CLIENT_PORT) { CLIENT_PORT } else { cube.upper.source.first()? },
         );
         Some(Header { source: cube.source.first()?, destination: cube.destination.first()?, upper })
     }

@@ -17,7 +17,7 @@ use crate::resolve::{Facts, Resolved};
 
 pub fn check(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
     let Resolved { policy, rules: facts, .. } = resolved;
-    if policy.nodes.is_empty() {
+    if policy.nodes.is_empty() && !report.iter().any(Diagnostic::is_error) {
         let message = "the policy names no nodes, so nothing enforces it";
         report.push(Diagnostic::warning("RW0315", message).help("each machine is an entry under `nodes:`"));
     }
@@ -26,7 +26,7 @@ pub fn check(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
         expired(checked, now, report);
     }
     let whole: Vec<&Checked<'_>> = rules.iter().filter(|checked| !checked.facts.broken).collect();
-    families(&whole, report);
+    let whole = families(whole, report);
     enforcement_points(policy, &whole, report);
     equal_rules(&whole, report);
     session_timeouts(&whole, report);
@@ -68,13 +68,16 @@ fn concerns(upper: &UpperSet, family: Family) -> bool {
     upper.cubes().iter().any(|cube| cube.protocols().only() != Some(other.0))
 }
 
-fn families(rules: &[&Checked<'_>], report: &mut Report) {
+/// Returns the rules that some packet can match.
+fn families<'a, 'b>(rules: Vec<&'a Checked<'b>>, report: &mut Report) -> Vec<&'a Checked<'b>> {
     let mut warned = BTreeSet::new();
+    let mut possible = Vec::with_capacity(rules.len());
     for checked in rules {
         let Checked { rule, facts } = checked;
         let (source, destination) = (&rule.source, &rule.destination);
         let may_be_empty = source.addresses.is_empty() || destination.addresses.is_empty();
         if may_be_empty || !destination.names.is_empty() {
+            possible.push(checked);
             continue;
         }
         let upper = rule.upper();
@@ -87,6 +90,7 @@ fn families(rules: &[&Checked<'_>], report: &mut Report) {
             report.push(diagnostic.note(note));
             continue;
         }
+        possible.push(checked);
         for family in Family::ALL.into_iter().filter(|family| concerns(&upper, *family)) {
             let (with, without, is_open) = match (has(source, family), has(destination, family)) {
                 (true, false) => (source, destination, facts.source_is_open),
@@ -100,6 +104,7 @@ fn families(rules: &[&Checked<'_>], report: &mut Report) {
             }
         }
     }
+    possible
 }
 
 fn families_of(addresses: &AddressSet) -> &'static str {
@@ -243,7 +248,7 @@ fn resolvers(policy: &Policy, rules: &[&Checked<'_>], now: u64, report: &mut Rep
     let mut lacking: BTreeSet<&str> = BTreeSet::new();
     let mut users: Vec<Span> = Vec::new();
     let mut able: Option<AddressSet> = None;
-    for checked in rules.iter().filter(|checked| !checked.rule.destination.names.is_empty()) {
+    for checked in rules.iter().filter(|checked| opens(checked.rule) && !checked.rule.destination.names.is_empty()) {
         let able = able.get_or_insert_with(|| {
             let rules = rules.iter().filter(|checked| opens(checked.rule) && asks(checked.rule));
             let directions = rules.flat_map(|checked| checked.rule.directions());
@@ -279,7 +284,7 @@ fn expectations(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
             Action::Deny => "accepted",
         };
         let diagnostic = Diagnostic::error("RW0313", format!("{flow} is {fate}"));
-        let diagnostic = diagnostic.at(line, format!("expected otherwise: {}", expectation.action));
+        let diagnostic = diagnostic.at(line, format!("expected: {}", expectation.action));
         report.push(match deciding(policy, &flow, expectation.action, now) {
             Reason::Rule(id) => match policy.rule(&id) {
                 Some(rule) => diagnostic.related(rule.origin.span, format!("decided here, by rule {id}")),

@@ -81,6 +81,8 @@ pub struct Line {
     pub sources: Vec<Word>,
     pub destinations: Vec<Word>,
     pub both_ways: bool,
+    /// It could not be read, which is reported.
+    pub broken: bool,
 }
 
 pub struct SectionDef {
@@ -114,6 +116,32 @@ pub struct RuleDef {
     pub note: Option<String>,
     pub owner: Option<String>,
     pub id: Option<(Span, RuleId)>,
+}
+
+impl NodeDef {
+    fn empty(name: Name, span: Span) -> Self {
+        let (addresses, labels, routes, interfaces, unmanaged) = Default::default();
+        Self { name, span, addresses, labels, site: None, routes, interfaces, unmanaged, stage: None }
+    }
+}
+
+impl GroupDef {
+    fn empty(name: Name, span: Span) -> Self {
+        Self {
+            name,
+            span,
+            addresses: Vec::new(),
+            names: Vec::new(),
+            nodes: Vec::new(),
+            labels: Vec::new(),
+            groups: Vec::new(),
+            except: Vec::new(),
+            may_be_empty: false,
+            includes_rules_of: Vec::new(),
+            stage: None,
+            broken: false,
+        }
+    }
 }
 
 fn single<T>(slot: &mut Single<T>, what: &str, span: Span, value: Option<T>, report: &mut Report) {
@@ -165,13 +193,13 @@ impl Document {
             single(&mut self.stage, "stage", key.span, stage, report);
         }
         for (name, span, node) in named(&fields, "nodes", report) {
-            self.nodes.extend(self::node(name, span, node, report));
+            self.nodes.push(self::node(name, span, node, report));
         }
         for (name, span, node) in named(&fields, "floating", report) {
-            self.floating.extend(floating(name, span, node, report));
+            self.floating.push(floating(name, span, node, report));
         }
         for (name, span, node) in named(&fields, "groups", report) {
-            self.groups.extend(group(name, span, node, report));
+            self.groups.push(group(name, span, node, report));
         }
         for (name, span, node) in named(&fields, "services", report) {
             let word = Word { text: name.as_str().to_owned(), span };
@@ -287,8 +315,14 @@ fn floor(node: &Node, report: &mut Report) -> Floor {
     floor
 }
 
-fn node(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<NodeDef> {
-    let fields = Fields::open(node, &keys::NODE, report)?;
+fn bad_item(span: Span) -> Vec<(Word, Item)> {
+    vec![(Word { text: String::new(), span }, Item::Bad)]
+}
+
+fn node(name: Name, span: Span, node: &Node, report: &mut Report) -> NodeDef {
+    let Some(fields) = Fields::open(node, &keys::NODE, report) else {
+        return NodeDef { addresses: bad_item(span), ..NodeDef::empty(name, span) };
+    };
     fields.text("description", report);
     fields.text("location", report);
     let addresses = |key, report: &mut Report| fields.get(key).map(|node| addresses(node, report)).unwrap_or_default();
@@ -318,7 +352,7 @@ fn node(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<Node
     if own.is_empty() && fields.get("addresses").is_some() {
         report.push(Diagnostic::error("RW0106", format!("the node `{name}` has no address")).at(span, ""));
     }
-    Some(NodeDef {
+    NodeDef {
         addresses: own,
         labels: texts(&fields, "labels", report).into_iter().map(|(name, word)| (name, word.text)).collect(),
         site,
@@ -328,19 +362,23 @@ fn node(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<Node
         stage: fields.stage(report),
         name,
         span,
-    })
+    }
 }
 
-fn floating(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<FloatingDef> {
-    let fields = Fields::open(node, &keys::FLOATING, report)?;
+fn floating(name: Name, span: Span, node: &Node, report: &mut Report) -> FloatingDef {
+    let Some(fields) = Fields::open(node, &keys::FLOATING, report) else {
+        return FloatingDef { name, span, addresses: bad_item(span), on: Vec::new() };
+    };
     fields.text("description", report);
     let addresses = fields.get("addresses").map(|node| addresses(node, report)).unwrap_or_default();
-    Some(FloatingDef { name, span, addresses, on: fields.words("on", report) })
+    FloatingDef { name, span, addresses, on: fields.words("on", report) }
 }
 
-fn group(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<GroupDef> {
+fn group(name: Name, span: Span, node: &Node, report: &mut Report) -> GroupDef {
     let before = report.len();
-    let fields = Fields::open(node, &keys::GROUP, report)?;
+    let Some(fields) = Fields::open(node, &keys::GROUP, report) else {
+        return GroupDef { broken: true, ..GroupDef::empty(name, span) };
+    };
     fields.text("description", report);
     let addresses = |key, report: &mut Report| fields.get(key).map(|node| addresses(node, report)).unwrap_or_default();
     let stage = fields.entry("stage").and_then(|(key, _)| fields.stage(report).map(|stage| (key.span, stage)));
@@ -368,7 +406,7 @@ fn group(name: Name, span: Span, node: &Node, report: &mut Report) -> Option<Gro
         false
     });
     group.broken = report.len() > before;
-    Some(group)
+    group
 }
 
 /// RFC 1035 §2.3.1 and RFC 1123 §2.1, with `_` for what people have in their zones.
@@ -443,7 +481,7 @@ fn rule(node: &Node, section: Option<usize>, table: &'static Table, report: &mut
         action,
         services: fields.entry("services").map(|(key, node)| (key.span, services(node, report))),
         note: fields.text("note", report).map(|word| word.text),
-        line: line?,
+        line,
         source_ports: None,
         via: None,
         session_timeout: None,
@@ -528,9 +566,15 @@ fn not_with(rule: &RuleDef, action: Action, what: &str, key: &Node, report: &mut
 }
 
 /// Reads `A -> B` and `A <-> B`.
-fn line(node: &Node, report: &mut Report) -> Option<Line> {
+fn line(node: &Node, report: &mut Report) -> Line {
+    let broken = Line { span: node.span, sources: Vec::new(), destinations: Vec::new(), both_ways: false, broken: true };
+    read_line(node, report).unwrap_or(broken)
+}
+
+fn read_line(node: &Node, report: &mut Report) -> Option<Line> {
     let word = match &node.value {
         Value::Scalar(_) => form::text(node, report)?,
+        Value::Refused => return None,
         other => {
             let message = format!("`A -> B` is wanted here, not {other}");
             report.push(Diagnostic::error("RW0108", message).at(node.span, ""));
@@ -569,7 +613,7 @@ fn line(node: &Node, report: &mut Report) -> Option<Line> {
         report.push(bad(format!("`{text}` has nothing {side} its arrow")));
         return None;
     }
-    Some(Line { span: word.span, sources, destinations, both_ways: arrow == "<->" })
+    Some(Line { span: word.span, sources, destinations, both_ways: arrow == "<->", broken: false })
 }
 
 /// The names with commas between them in a part of a line.

@@ -4,7 +4,7 @@ use ringwall_diagnostic::{Diagnostic, Span};
 use ringwall_policy::{Name, Stage};
 
 use crate::keys::Table;
-use crate::near::{list, suggest};
+use crate::near::{list, nearest, suggest};
 use crate::yaml::{Node, Value};
 
 pub type Report = Vec<Diagnostic>;
@@ -37,19 +37,25 @@ impl<'a> Fields<'a> {
     /// Reports keys that are unknown, doubled, missing or at odds.
     pub fn open(node: &'a Node, table: &'static Table, report: &mut Report) -> Option<Self> {
         let Value::Map(pairs) = &node.value else {
+            if matches!(node.value, Value::Refused) {
+                return None;
+            }
             let keys = list(table.keys.iter().take(4).map(|key| key.name));
             let diagnostic = Diagnostic::error("RW0104", format!("{} is a mapping, not {}", table.what, node.value));
             report.push(diagnostic.at(node.span, "").help(format!("its keys are {keys} and so on")));
             return None;
         };
         let mut entries: Vec<(&'static str, &Node, &Node)> = Vec::new();
+        let mut meant: Vec<&str> = Vec::new();
         for (key, value) in pairs {
             let written = key.scalar().map_or("", |scalar| scalar.text.as_str());
             match table.keys.iter().find(|known| known.name == written) {
                 None => {
                     let message = format!("{} has no key `{written}`", table.what);
                     let diagnostic = Diagnostic::error("RW0103", message).at(key.span, "unknown key");
-                    report.push(suggest(diagnostic, key.span, written, table.keys.iter().map(|key| key.name)));
+                    let known = || table.keys.iter().map(|key| key.name);
+                    report.push(suggest(diagnostic, key.span, written, known()));
+                    meant.extend(nearest(written, known()));
                 }
                 Some(known) => match entries.iter().find(|(name, ..)| *name == known.name) {
                     Some((_, first, _)) => report.push(doubled(&format!("the key `{written}`"), first.span, key.span)),
@@ -59,14 +65,14 @@ impl<'a> Fields<'a> {
         }
         let fields = Self { table, entries };
         for required in table.required {
-            if fields.entry(required).is_none() {
+            if fields.entry(required).is_none() && !meant.contains(required) {
                 let message = format!("{} needs `{required}`", table.what);
                 report.push(Diagnostic::error("RW0106", message).at(first_line(pairs, node.span), ""));
             }
         }
         let present: Vec<_> = table.one_of.iter().filter_map(|name| fields.entry(name)).collect();
         match present[..] {
-            [] if !table.one_of.is_empty() => {
+            [] if !table.one_of.is_empty() && !table.one_of.iter().any(|name| meant.contains(name)) => {
                 let message = format!("{} needs one of {}", table.what, list(table.one_of.iter().copied()));
                 report.push(Diagnostic::error("RW0106", message).at(first_line(pairs, node.span), ""));
             }
@@ -116,15 +122,18 @@ pub fn doubled(what: &str, first: Span, second: Span) -> Diagnostic {
     Diagnostic::error("RW0105", format!("{what} is there twice")).at(second, "again here").related(first, "first here")
 }
 
-fn shape(node: &Node, wanted: &str) -> Diagnostic {
-    Diagnostic::error("RW0104", format!("{wanted} is wanted here, not {}", node.value)).at(node.span, "")
+fn refuse(node: &Node, wanted: &str, report: &mut Report) {
+    if !matches!(node.value, Value::Refused) {
+        let message = format!("{wanted} is wanted here, not {}", node.value);
+        report.push(Diagnostic::error("RW0104", message).at(node.span, ""));
+    }
 }
 
 pub fn text(node: &Node, report: &mut Report) -> Option<Word> {
     match &node.value {
         Value::Scalar(scalar) => Some(Word { text: scalar.text.clone(), span: node.part(0..scalar.text.len()) }),
         _ => {
-            report.push(shape(node, "a text"));
+            refuse(node, "a text", report);
             None
         }
     }
@@ -132,7 +141,7 @@ pub fn text(node: &Node, report: &mut Report) -> Option<Word> {
 
 pub fn flag(node: &Node, report: &mut Report) -> Option<bool> {
     let Value::Scalar(scalar) = &node.value else {
-        report.push(shape(node, "`true` or `false`"));
+        refuse(node, "`true` or `false`", report);
         return None;
     };
     match scalar.text.as_str() {
@@ -159,7 +168,7 @@ pub fn one_of<T: Copy>(node: &Node, choices: &[(&str, T)], report: &mut Report) 
     }
     let message = format!("`{}` is not one of {}", word.text, list(choices.iter().map(|(name, _)| *name)));
     let diagnostic = Diagnostic::error("RW0109", message).at(word.span, "");
-    let near = crate::near::nearest(&word.text, choices.iter().map(|(name, _)| *name));
+    let near = nearest(&word.text, choices.iter().map(|(name, _)| *name));
     report.push(match near {
         Some(name) => diagnostic.fix(word.span, name),
         None => diagnostic,
@@ -178,7 +187,7 @@ pub fn words(node: &Node, report: &mut Report) -> Vec<Word> {
         Value::Scalar(_) => text(node, report).into_iter().collect(),
         Value::List(items) => items.iter().filter_map(|item| text(item, report)).collect(),
         _ => {
-            report.push(shape(node, "a list"));
+            refuse(node, "a list", report);
             Vec::new()
         }
     }
@@ -190,7 +199,7 @@ pub fn items<'a>(node: &'a Node, report: &mut Report) -> &'a [Node] {
         Value::List(items) => items,
         Value::Null => &[],
         _ => {
-            report.push(shape(node, "a list"));
+            refuse(node, "a list", report);
             &[]
         }
     }
@@ -202,7 +211,7 @@ pub fn named<'a>(node: &'a Node, report: &mut Report) -> Vec<(Name, Span, &'a No
         Value::Map(pairs) => pairs,
         Value::Null => return Vec::new(),
         _ => {
-            report.push(shape(node, "a mapping from names"));
+            refuse(node, "a mapping from names", report);
             return Vec::new();
         }
     };

@@ -55,8 +55,13 @@ pub fn parse(inputs: &[Input], values: &Values, now: u64) -> Parsed {
             document.read(&root, &mut diagnostics);
         }
     }
+    let is_whole = !diagnostics.iter().any(|diagnostic| diagnostic.code.0 == "RW0101");
     let resolved = resolve::resolve(&document, values, &sources, &mut diagnostics);
-    check::check(&resolved, now, &mut diagnostics);
+    if is_whole {
+        check::check(&resolved, now, &mut diagnostics);
+    } else {
+        diagnostics.retain(|diagnostic| !needs_all_files(diagnostic.code.0));
+    }
     diagnostics.sort_by_key(|diagnostic| {
         let place = diagnostic.primary.as_ref().map(|label| label.span);
         (place.is_none(), place, diagnostic.code)
@@ -64,4 +69,9 @@ pub fn parse(inputs: &[Input], values: &Values, now: u64) -> Parsed {
     let is_complete = !diagnostics.iter().any(Diagnostic::is_error);
     let policy = is_complete.then_some(resolved.policy);
     Parsed { sources, policy, diagnostics }
+}
+
+/// Whether a mistake may only seem one because a file could not be read.
+fn needs_all_files(code: &str) -> bool {
+    matches!(code, "RW0201" | "RW0202" | "RW0203" | "RW0204" | "RW0211" | "RW0218") || code >= "RW0300"
 }

@@ -220,6 +220,10 @@ impl<'a> Resolver<'a, '_> {
         }
         let Some((span, items)) = &document.internal else { return };
         let internal = self.plain_items(items, *span);
+        if internal.is_empty() {
+            let message = "`internal` has no prefix, so everything would be `internet`";
+            self.report.push(Diagnostic::error("RW0218", message).at(*span, ""));
+        }
         let nodes = self.node_addresses.iter().chain(&self.floating).map(|members| members.addresses.clone()).collect();
         let internet = Members {
             addresses: Policy::internet(&internal.addresses, &nodes),
@@ -549,16 +553,12 @@ impl<'a> Resolver<'a, '_> {
                 whole.broken = true;
                 continue;
             };
-            if user.is_on && !members.names.is_empty() {
-                self.refuse_names(word, user, &members);
-            }
+            whole.broken |= user.is_on && self.refuse_names(word, user, &members);
             whole.add(&members);
             if let Some((Kind::Group(at), _)) = self.kinds.get(word.text.as_str()).copied().filter(|_| user.inherits) {
                 for heir in self.heirs.get(&at).cloned().into_iter().flatten() {
                     let members = self.group(heir);
-                    if user.is_on && !members.names.is_empty() {
-                        self.refuse_names(word, user, &members);
-                    }
+                    whole.broken |= user.is_on && self.refuse_names(word, user, &members);
                     whole.add(&members);
                 }
             }
@@ -570,11 +570,15 @@ impl<'a> Resolver<'a, '_> {
         Some((End { text, addresses: whole.addresses, names: whole.names }, broken, open))
     }
 
-    fn refuse_names(&mut self, word: &Word, user: &EndUse, members: &Members) {
+    /// Whether the members have DNS names where none may be.
+    fn refuse_names(&mut self, word: &Word, user: &EndUse, members: &Members) -> bool {
+        if members.names.is_empty() {
+            return false;
+        }
         let names = list(members.names.iter().take(3).map(String::as_str));
         let note = "what a name stands for is known to a resolver, and only when it is asked";
         let diagnostic = match user.names {
-            NamesAre::Welcome => return,
+            NamesAre::Welcome => return false,
             NamesAre::Unprovable => {
                 let message = format!("nobody can prove anything about the DNS names of `{}`", word.text);
                 Diagnostic::error("RW0314", message).at(word.span, names)
@@ -589,6 +593,7 @@ impl<'a> Resolver<'a, '_> {
             }
         };
         self.report.push(diagnostic.note(note));
+        true
     }
 
     fn services(&mut self, def: &RuleDef, services: &mut Services) -> (Vec<ServiceUse>, bool) {
@@ -625,7 +630,7 @@ impl<'a> Resolver<'a, '_> {
         let via = def.via.as_ref().and_then(|word| self.via(word));
         let ((source, broken_source, source_is_open), (destination, broken_destination, destination_is_open)) =
             (source?, destination?);
-        if !is_on {
+        if !is_on || def.line.broken {
             return None;
         }
         let mut broken = broken_source || broken_destination || broken_services || def.via.is_some() != via.is_some();
@@ -692,7 +697,7 @@ impl<'a> Resolver<'a, '_> {
         let (services, broken_services) = self.services(def, services);
         let ((source, broken_source, source_is_open), (destination, broken_destination, destination_is_open)) =
             (source?, destination?);
-        if !is_on {
+        if !is_on || def.line.broken {
             return None;
         }
         let origin = self.places.origin(def.span, None);

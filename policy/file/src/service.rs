@@ -206,9 +206,18 @@ fn unknown_protocol(protocol: &str, rest: &str, word: &Word) -> Box<Diagnostic> 
     })
 }
 
+/// IANA, "ICMP Parameters" and "ICMPv6 Parameters": types that are or were assigned, or are for
+/// experiments. Any other number was more likely meant as a port.
+fn is_icmp_type(family: Family, number: u8) -> bool {
+    match family {
+        Family::V4 => matches!(number, 0 | 3..=6 | 8..=18 | 30..=43 | 253 | 254),
+        Family::V6 => matches!(number, 1..=4 | 100 | 101 | 127..=161 | 200 | 201 | 255),
+    }
+}
+
 fn icmp(protocol: Protocol, rest: &str, word: &Word) -> Result<UpperSet, Box<Diagnostic>> {
     let only = if protocol == Protocol::ICMP { Family::V4 } else { Family::V6 };
-    if let Ok(number) = rest.parse::<u8>() {
+    if let Some(number) = rest.parse::<u8>().ok().filter(|number| is_icmp_type(only, *number)) {
         return Ok(std::iter::once(UpperCube::icmp(only, number, None)).collect());
     }
     if let Some((_, v4, v6)) = ICMP_TYPES.iter().find(|(name, ..)| *name == rest) {

@@ -24,6 +24,8 @@ pub struct Node {
 pub enum Value {
     /// Nothing, `~` or `null`.
     Null,
+    /// Reported already, so nobody need complain about it again.
+    Refused,
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
@@ -61,7 +63,7 @@ impl Node {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Null => "nothing",
+            Self::Null | Self::Refused => "nothing",
             Self::Scalar(_) => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
@@ -137,7 +139,7 @@ impl Builder<'_> {
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 self.refuse(start, end, "an alias (`*`)", "name a group and use its name in each place");
-                self.place(Node { span: self.span(start, end), value: Value::Null });
+                self.place(Node { span: self.span(start, end), value: Value::Refused });
             }
             Event::Scalar(text, style, ..) => {
                 let plain = style == ScalarStyle::Plain && tagged.is_none();
