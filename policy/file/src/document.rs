@@ -228,6 +228,7 @@ impl Document {
         let Some(fields) = Fields::open(node, &keys::SECTION, report) else { return };
         let name = fields.text("name", report).map(|word| word.text);
         fields.text("description", report);
+        fields.refuse_empty("when", report);
         let conditions = conditions(&fields.words("when", report)).collect();
         self.sections.push(SectionDef { name, conditions });
         for node in list(&fields, "rules", report) {
@@ -371,6 +372,7 @@ fn floating(name: Name, span: Span, node: &Node, report: &mut Report) -> Floatin
     };
     fields.text("description", report);
     let addresses = fields.get("addresses").map(|node| addresses(node, report)).unwrap_or_default();
+    fields.refuse_empty("on", report);
     FloatingDef { name, span, addresses, on: fields.words("on", report) }
 }
 
@@ -384,6 +386,7 @@ fn group(name: Name, span: Span, node: &Node, report: &mut Report) -> GroupDef {
     let stage = fields.entry("stage").and_then(|(key, _)| fields.stage(report).map(|stage| (key.span, stage)));
     let mut names = fields.words("names", report);
     names.retain(|word| dns_name(word, report));
+    fields.refuse_empty("except", report);
     let mut group = GroupDef {
         span,
         addresses: addresses("addresses", report),
@@ -473,6 +476,7 @@ fn rule(node: &Node, section: Option<usize>, table: &'static Table, report: &mut
         let help = "name what it is about under `services:`; `services: [any]` is everything, and says so";
         report.push(diagnostic.help(help));
     }
+    fields.refuse_empty("when", report);
     let span = Span { end: value.span.end.max(key.span.end), ..key.span };
     let mut rule = RuleDef {
         span,
@@ -500,6 +504,7 @@ fn rule(node: &Node, section: Option<usize>, table: &'static Table, report: &mut
 
 fn rest_of_rule(rule: &mut RuleDef, fields: &Fields<'_>, report: &mut Report) {
     if let Some((key, node)) = fields.entry("source_ports") {
+        fields.refuse_empty("source_ports", report);
         let words = match &node.value {
             Value::Scalar(_) => form::text(node, report).into_iter().collect(),
             _ => form::words(node, report),

@@ -107,6 +107,15 @@ impl<'a> Fields<'a> {
         self.get(name).map(|node| words(node, report)).unwrap_or_default()
     }
 
+    /// Reports a list that is written down with nothing in it, where that would widen something.
+    pub fn refuse_empty(&self, name: &str, report: &mut Report) {
+        if let Some((key, Node { value: Value::List(items), .. })) = self.entry(name)
+            && items.is_empty()
+        {
+            report.push(Diagnostic::error("RW0106", format!("`{name}` names nothing")).at(key.span, "take it out"));
+        }
+    }
+
     pub fn stage(&self, report: &mut Report) -> Option<Stage> {
         let stages = [("audit", Stage::Audit), ("enforce", Stage::Enforce)];
         self.get("stage").and_then(|node| one_of(node, &stages, report))

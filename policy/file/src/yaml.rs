@@ -83,6 +83,7 @@ pub fn read(text: &str, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> 
     let options = granit_parser::options! {
         emit_comments: false,
         emit_unresolved_aliases: true,
+        emit_anchor_events: true,
         flow_nesting_limit: MAX_NESTING,
         block_nesting_limit: MAX_NESTING,
     };
@@ -126,9 +127,6 @@ impl Builder<'_> {
     }
 
     fn event(&mut self, event: Event<'_>, start: usize, end: usize, tag_start: Option<usize>) {
-        if event.anchor_id().is_some_and(|id| id != 0) {
-            self.refuse(start, end, "an anchor (`&`)", "name a group and use its name in each place");
-        }
         let tagged = event.tag().map(|tag| self.tag(&tag.original(), tag_start.unwrap_or(start), end, event.scalar().is_some()));
         match event {
             Event::DocumentStart(..) => {
@@ -136,6 +134,9 @@ impl Builder<'_> {
                 if self.documents > 1 {
                     self.refuse(start, end, "a second document (`---`)", "put it into a file of its own");
                 }
+            }
+            Event::Anchor(..) => {
+                self.refuse(start, end, "an anchor (`&`)", "name a group and use its name in each place");
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 self.refuse(start, end, "an alias (`*`)", "name a group and use its name in each place");
