@@ -66,7 +66,7 @@ fn load(lab: &Lab, host: &str, rules: &str) {
 }
 
 fn settings() -> Settings {
-    Settings { timeout_ms: 250, ..Settings::default() }
+    Settings { timeout_ms: 500, ..Settings::default() }
 }
 
 /// Runs both ends and judges each probe against its expectation.
@@ -225,4 +225,142 @@ fn rejected_dropped_and_unreachable_are_three_answers() {
     for finding in verify(&lab, &[(tcp(61010, 3), expectation), (udp(61010, 3), expectation)], 0) {
         assert_eq!((finding.disposition, finding.conclusion), (Disposition::Unreachable, Conclusion::Unknown), "{finding:?}");
     }
+}
+
+fn tls_packet(source_port: u16, port: u16) -> Packet {
+    Packet::Tcp { source_port, port, past_source_port: None, tls: true }
+}
+
+/// A server for one connection, in host `b`: what it writes after the first bytes that it reads.
+fn serve<'scope>(
+    lab: &Lab,
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    port: u16,
+    talk: impl FnOnce(std::net::TcpStream) + Send + 'scope,
+) {
+    let address = (addresses(DESTINATION)[0], port);
+    let listener = lab.host("b").expect("a host").run(|| std::net::TcpListener::bind(address)).expect("a namespace");
+    let listener = listener.expect("a port");
+    scope.spawn(move || talk(listener.accept().expect("a connection").0));
+}
+
+#[test]
+fn a_server_limited_to_tls_1_1_fails_and_one_with_1_2_passes() {
+    use std::io::{Read, Write};
+    let lab = lab();
+    let with_tls = |least| Expectation { min_tls: Some(least), ..OPEN };
+    use ringwall_node::probe::TlsVersion::{V1_2, V1_3};
+    let findings = std::thread::scope(|scope| {
+        let alert = |mut stream: std::net::TcpStream| {
+            let mut greeting = [0; 4096];
+            let _ = stream.read(&mut greeting);
+            // RFC 5246 §6.2.1, §7.2: an alert in TLS 1.1's version, fatal, protocol_version.
+            let _ = stream.write_all(&[21, 3, 2, 0, 2, 2, 70]);
+            let _ = stream.read(&mut greeting);
+        };
+        serve(&lab, scope, 1101, alert);
+        let cleartext = |mut stream: std::net::TcpStream| {
+            let _ = stream.write_all(b"220 hello\r\n");
+            let _ = stream.read(&mut [0; 4096]);
+        };
+        serve(&lab, scope, 1100, cleartext);
+        for port in [1102, 1103] {
+            serve(&lab, scope, port, |stream| tls_server(stream, &rustls::version::TLS12));
+        }
+        serve(&lab, scope, 1104, |stream| tls_server(stream, &rustls::version::TLS13));
+        let flows = [
+            (tls_packet(61000, 1100), with_tls(V1_2)),
+            (tls_packet(61001, 1101), with_tls(V1_2)),
+            (tls_packet(61002, 1102), with_tls(V1_2)),
+            (tls_packet(61003, 1103), with_tls(V1_3)),
+            (tls_packet(61004, 1104), with_tls(V1_3)),
+            // Nobody listens: there is no version to ask for.
+            (tls_packet(61005, 1105), with_tls(V1_3)),
+        ];
+        verify(&lab, &flows, 0)
+    });
+    let said: Vec<_> = findings.iter().map(|finding| (finding.conclusion, finding.reason.as_str())).collect();
+    use Conclusion::{AsDeclared, NotAsDeclared};
+    assert_eq!(said, [
+        (NotAsDeclared, "the policy asks for TLS 1.2: the server does not speak TLS"),
+        (NotAsDeclared, "the server refused TLS 1.2 and 1.3, the policy asks for 1.2"),
+        (AsDeclared, ""),
+        (NotAsDeclared, "the server agreed to TLS 1.2, the policy asks for 1.3"),
+        (AsDeclared, ""),
+        (AsDeclared, ""),
+    ]);
+}
+
+/// Serves TLS of one version until the other side is gone.
+fn tls_server(mut stream: std::net::TcpStream, version: &'static rustls::SupportedProtocolVersion) {
+    let made = rcgen::generate_simple_self_signed(vec!["b.example".into()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a pair");
+    let mut connection = rustls::ServerConnection::new(config.into()).expect("a configuration");
+    while connection.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
+}
+
+#[test]
+fn a_real_listener_that_does_not_answer_is_seen_by_the_kernel() {
+    let lab = lab();
+    load(&lab, "a", &table("udp dport { 53, 54 } goto g1_r_web;", ""));
+    load(&lab, "b", &table("", "udp dport 53 goto g1_r_web;"));
+    let bound = lab.host("b").expect("a host").run(|| {
+        [53, 54].map(|port| std::net::UdpSocket::bind(("0.0.0.0", port)).expect("a port"))
+    });
+    let bound = bound.expect("a namespace");
+    let expected_open = verify(&lab, &[(udp(61000, 53), OPEN), (udp(61002, 54), OPEN)], 0);
+    assert_as_declared(&expected_open[..1]);
+    assert_eq!(expected_open[1].reason, "the destination's input closes it");
+    drop(bound);
+    // Without a ruleset at the destination nobody can tell.
+    lab.host("b").expect("a host").output("nft", &["flush", "ruleset"], "").expect("nft");
+    let _bound = lab.host("b").expect("a host").run(|| std::net::UdpSocket::bind(("0.0.0.0", 53)).expect("a port"));
+    let finding = &verify(&lab, &[(udp(61010, 53), OPEN)], 0)[0];
+    assert_eq!((finding.conclusion, finding.disposition), (Conclusion::Unknown, Disposition::Unknown));
+    assert_eq!(finding.reason, "another program has the port and did not answer");
+}
+
+#[test]
+fn echo_and_protocols_without_ports_are_probed() {
+    let lab = lab();
+    load(&lab, "b", &table("", "meta l4proto { icmp, icmpv6, 47, 112 } accept;"));
+    let from_outside = Expectation { source_enforces: false, ..OPEN };
+    for family in [0, 1] {
+        let flows = [
+            (Packet::Echo { identifier: 4711 }, from_outside),
+            (Packet::Other { number: 47 }, from_outside),
+            (Packet::Other { number: 112 }, from_outside),
+            (Packet::Other { number: 253 }, Expectation { open: false, ..from_outside }),
+        ];
+        assert_as_declared(&verify(&lab, &flows, family));
+    }
+    load(&lab, "b", "flush ruleset");
+    load(&lab, "b", &table("", ""));
+    for family in [0, 1] {
+        let finding = &verify(&lab, &[(Packet::Echo { identifier: 4712 }, Expectation { open: false, ..from_outside })], family)[0];
+        assert_eq!((finding.conclusion, finding.disposition), (Conclusion::AsDeclared, Disposition::Dropped));
+    }
+}
+
+#[test]
+fn an_address_that_is_not_the_sources_is_unknown() {
+    let lab = lab();
+    let probe = Probe {
+        id: 0,
+        source: "192.0.2.99".parse().expect("an address"),
+        destination: addresses(DESTINATION)[0],
+        packet: tcp(61000, 80),
+    };
+    let plan = Plan { settings: settings(), probes: vec![probe] };
+    let (sent, seen) = run(&lab, &plan);
+    let finding = judge(&probe, &CLOSED, &evidence(&probe, &[&sent], &[Ok(&seen)]));
+    assert_eq!(finding.conclusion, Conclusion::Unknown);
+    assert_eq!(finding.reason, "the address 192.0.2.99 is not on the source's machine");
 }

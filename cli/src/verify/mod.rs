@@ -17,20 +17,21 @@ mod sample;
 mod tests;
 
 use std::io::{self, BufReader, IsTerminal, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::probe::{
-    self, DESTINATION_SCHEMA, Finding, Line, Outcome, Plan, PlanError, ProbeError, RespondError, SOURCE_SCHEMA, Settings, Try, evidence,
+    self, DESTINATION_SCHEMA, Finding, Line, Outcome, Plan, SOURCE_SCHEMA, Settings, Try, evidence,
 };
-use ringwall_policy::Policy;
 use serde::Serialize;
 
+use crate::Failure;
+use crate::policy::{PolicyArgs, now};
+use crate::terminal::{Exit, Terminal};
+
 use end::{Here, Runner, Template};
-use machine::{Machine, Vantage, VantageError};
+use machine::{Machine, Vantage};
 use matrix::{Case, Denied};
 use report::Report;
 use run::Reports;
@@ -38,38 +39,43 @@ use run::Reports;
 /// Watches in the kernel end after this, whatever becomes of the processes.
 const LIFE: Duration = Duration::from_secs(600);
 
-#[derive(Clone, Debug, ClapArgs)]
-#[command(after_help = "Examples:
-  ringwall verify policy.yaml                            this machine's part of the policy
-  ringwall verify policy.yaml --run 'ssh {node} ringwall'  every node, through SSH
-  ringwall verify policy.yaml --run 'ssh {node} ringwall' --vantage laptop=198.51.100.7 --denied all
+#[derive(clap::Args)]
+#[command(after_help = "\
+Every enforced rule is tried between the machines of its two ends, and of what no rule allows a sample.
+A flow that should be closed is tried once more past the source's own output, so that an open
+destination can't hide behind a closed source.
 
-Exit codes: 0 all as declared, 1 something is not, 4 something is unknown, 3 nothing could be probed.")]
+Exit codes: 0 all as declared, 1 something is not, 4 something is unknown, 3 nothing could be probed.
+
+Examples:
+  ringwall verify policy.yaml                              this machine's part of the policy
+  ringwall verify policy.yaml --run 'ssh {node} ringwall'  every node, through SSH
+  ringwall verify policy.yaml --run 'ssh {node} ringwall' --vantage laptop=198.51.100.7 --denied all")]
 pub struct Args {
-    /// A policy file, or a folder of them
-    pub policy: PathBuf,
-    /// How to run `ringwall` on a machine; `{node}` stands for its name
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// How to run `ringwall` on a machine; `{node}` stands for its name.
     #[arg(long, value_name = "COMMAND", env = "RINGWALL_RUN")]
     run: Option<String>,
-    /// A machine that is no node, from which and to which probes can be sent through --run
+    /// A machine that is no node, from which and to which probes can be sent through --run.
     #[arg(long, value_name = "NAME=ADDRESS[,ADDRESS...]")]
     vantage: Vec<Vantage>,
-    /// How many flows that no rule allows to try, for each pair of machines and family: a number or `all`
+    /// How many flows that no rule allows to try, for each pair of machines and family: a number or `all`.
     #[arg(long, value_name = "N", default_value = "8", value_parser = denied)]
     denied: Denied,
-    /// Chooses which of them
+    /// Chooses which of them.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
-    /// A service that speaks TLS, beside the well-known ones: its name or `8443/tcp`
+    /// A service that speaks TLS, beside the well-known ones: its name or `8443/tcp`.
     #[arg(long, value_name = "SERVICE")]
     tls: Vec<String>,
-    /// How long to wait for an answer, such as `500ms` or `2s`
+    /// How long to wait for an answer, such as `500ms` or `2s`.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = timeout)]
     timeout: Duration,
-    /// How often to send again when nothing comes back
+    /// How often to send again when nothing comes back.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10))]
     retries: u32,
-    /// How many machines send at a time
+    /// How many machines send at a time.
     #[arg(long, value_name = "N", default_value_t = 16)]
     jobs: usize,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -101,58 +107,15 @@ fn timeout(text: &str) -> Result<Duration, String> {
     fits.then(|| Duration::from_millis(milliseconds)).ok_or_else(|| "the time must be from 10ms to 60s".into())
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Vantage(#[from] VantageError),
-    #[error("`--run` has no `{{node}}`, so that every machine would be the same one")]
-    Template,
-    #[error("`--vantage` needs `--run`, to run on the vantage")]
-    VantageWithoutRun,
-    #[error("this machine has no address of any node: name the others with `--run`")]
-    NotANode,
-    #[error("this machine's addresses could not be read")]
-    Addresses(#[source] io::Error),
-    #[error("nothing could be probed: {0}")]
-    Nothing(String),
-    #[error("the result could not be written")]
-    Write(#[source] io::Error),
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    #[error(transparent)]
-    Respond(#[from] RespondError),
-}
-
-impl Error {
-    /// 2 for wrong usage, 3 when the environment is not there.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Vantage(_) | Self::Template | Self::VantageWithoutRun => 2,
-            _ => 3,
-        }
-    }
-}
-
-/// `now` in seconds since the epoch; `nonce` differs from run to run.
-pub fn run(args: &Args, policy: &Policy, now: u64, nonce: u64) -> Result<ExitCode, Error> {
-    let machines = machine::machines(policy, &args.vantage)?;
-    let (runner, reachable): (Box<dyn Runner>, Vec<bool>) = match &args.run {
-        Some(run) if run.contains("{node}") => (Box::new(Template(run.clone())), vec![true; machines.len()]),
-        Some(_) => return Err(Error::Template),
-        None if !args.vantage.is_empty() => return Err(Error::VantageWithoutRun),
-        None => {
-            let here = probe::local_addresses().map_err(Error::Addresses)?;
-            let is_here = |machine: &Machine| machine.addresses.iter().any(|address| here.contains(address));
-            (Box::new(Here), machines.iter().map(is_here).collect())
-        }
-    };
-    if !reachable.contains(&true) {
-        return Err(Error::NotANode);
-    }
-    let options = matrix::Options { denied: args.denied, seed: args.seed, nonce, now, tls: args.tls.clone() };
-    let matrix = matrix::matrix(policy, &machines, &options);
+pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
+    let (_, policy) = args.policy.resolved(terminal)?;
+    let machines = machine::machines(&policy, &args.vantage).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let (runner, reachable) = reach(args, &machines)?;
+    // The part of a second: source ports begin elsewhere in each run, so that no connection that the
+    // kernel still remembers is met again.
+    let nonce = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::from(time.subsec_nanos()));
+    let options = matrix::Options { denied: args.denied, seed: args.seed, nonce, now: now(), tls: args.tls.clone() };
+    let matrix = matrix::matrix(&policy, &machines, &options);
     let settings = Settings {
         timeout_ms: args.timeout.as_millis() as u64,
         retries: args.retries,
@@ -165,10 +128,10 @@ pub fn run(args: &Args, policy: &Policy, now: u64, nonce: u64) -> Result<ExitCod
     let reports = run::run(&cases, &machines, &*runner, settings, args.jobs, || bar.inc(1));
     bar.finish_and_clear();
     if let Some(reason) = nothing_probed(&reports) {
-        return Err(Error::Nothing(reason));
+        return Err(Failure::new(Exit::Environment, format!("nothing could be probed: {reason}")));
     }
     let flows = cases.iter().map(|case| (case, judge(case, &reports))).collect();
-    let report = Report { policy, machines: &machines, flows, not_probed: &matrix.not_probed };
+    let report = Report { policy: &policy, machines: &machines, flows, not_probed: &matrix.not_probed };
     let out = io::BufWriter::new(io::stdout().lock());
     match args.output {
         Output::Table => report.table(out),
@@ -176,16 +139,36 @@ pub fn run(args: &Args, policy: &Policy, now: u64, nonce: u64) -> Result<ExitCod
         Output::Ndjson => report.ndjson(out),
         Output::Csv => report.csv(out),
     }
-    .map_err(Error::Write)?;
+    .map_err(|error| Failure::of(Exit::Environment, &error))?;
     let summary = report.summary();
     if args.output != Output::Table {
-        eprintln!("{summary}");
+        terminal.say(&summary.to_string());
     }
     Ok(match (summary.not_as_declared, summary.unknown) {
-        (0, 0) => ExitCode::SUCCESS,
-        (0, _) => ExitCode::from(4),
-        _ => ExitCode::from(1),
+        (0, 0) => Exit::Success,
+        (0, _) => Exit::Partly,
+        _ => Exit::Failure,
     })
+}
+
+/// How to run `ringwall` on the machines, and on which that is possible.
+fn reach(args: &Args, machines: &[Machine]) -> Result<(Box<dyn Runner>, Vec<bool>), Failure> {
+    let usage = |message| Err(Failure::new(Exit::Usage, message));
+    match &args.run {
+        Some(run) if run.contains("{node}") => Ok((Box::new(Template(run.clone())), vec![true; machines.len()])),
+        Some(_) => usage("`--run` has no `{node}`, so that every machine would be the same one"),
+        None if !args.vantage.is_empty() => usage("`--vantage` needs `--run`, to run on the vantage"),
+        None => {
+            let here = probe::local_addresses().map_err(|error| Failure::of(Exit::Environment, &error))?;
+            let is_here = |machine: &Machine| machine.addresses.iter().any(|address| here.contains(address));
+            let reachable: Vec<bool> = machines.iter().map(is_here).collect();
+            if reachable.contains(&true) {
+                return Ok((Box::new(Here), reachable));
+            }
+            let failure = Failure::new(Exit::Environment, "this machine has no address of any node");
+            Err(failure.help("`--run 'ssh {node} ringwall'` probes from the nodes themselves"))
+        }
+    }
 }
 
 /// The cases with at least one end on a machine that can be reached, and only those ends.
@@ -230,19 +213,19 @@ fn progress_bar(tries: usize) -> ProgressBar {
 }
 
 /// `ringwall probe`: a plan on standard input, observations on standard output.
-pub fn probe_end() -> Result<ExitCode, Error> {
-    let plan = Plan::read(BufReader::new(io::stdin()))?;
+pub fn probe() -> Result<Exit, Failure> {
+    let plan = Plan::read(BufReader::new(io::stdin())).map_err(|error| Failure::of(Exit::Usage, &error))?;
     let mut out = io::LineWriter::new(io::stdout().lock());
-    probe::probe(&plan, |line| write_line(&mut out, SOURCE_SCHEMA, line))?;
-    Ok(ExitCode::SUCCESS)
+    let done = probe::probe(&plan, |line| write_line(&mut out, SOURCE_SCHEMA, line));
+    done.map(|()| Exit::Success).map_err(|error| Failure::of(Exit::Environment, &error))
 }
 
 /// `ringwall respond`: a plan on standard input, evidence on standard output, until the input ends.
-pub fn respond_end() -> Result<ExitCode, Error> {
-    let plan = Plan::read(BufReader::new(io::stdin()))?;
+pub fn respond() -> Result<Exit, Failure> {
+    let plan = Plan::read(BufReader::new(io::stdin())).map_err(|error| Failure::of(Exit::Usage, &error))?;
     let mut out = io::LineWriter::new(io::stdout().lock());
-    probe::respond(&plan, io::stdin(), |line| write_line(&mut out, DESTINATION_SCHEMA, line))?;
-    Ok(ExitCode::SUCCESS)
+    let done = probe::respond(&plan, io::stdin(), |line| write_line(&mut out, DESTINATION_SCHEMA, line));
+    done.map(|()| Exit::Success).map_err(|error| Failure::of(Exit::Environment, &error))
 }
 
 fn write_line<T: Serialize>(mut to: impl Write, schema: &str, line: T) -> io::Result<()> {

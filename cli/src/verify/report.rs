@@ -11,6 +11,8 @@ use ringwall_packet::Protocol;
 use ringwall_policy::{Policy, Reason, RuleId};
 use serde::Serialize;
 
+use crate::terminal::table;
+
 use super::machine::Machine;
 use super::matrix::{Case, NotProbed};
 
@@ -168,12 +170,12 @@ impl<'a> Report<'a> {
             let key = (!case.declared, case.roles.as_str(), service, case.expectation.open, rule);
             *groups.entry(key).or_default().entry(finding.disposition).or_default() += 1;
         }
-        let header = ["FLOW", "SERVICE", "EXPECTED", "FOUND", "RULE"].map(str::to_owned);
         let lines = groups.into_iter().map(|((_, roles, service, open, rule), found)| {
             let found: Vec<String> = found.into_iter().map(|(disposition, count)| format!("{count} {disposition}")).collect();
-            [roles.to_owned(), service, expected(open).to_owned(), found.join(", "), rule]
+            vec![roles.to_owned(), service, expected(open).to_owned(), found.join(", "), rule]
         });
-        aligned(&mut to, std::iter::once(header).chain(lines).collect())?;
+        let header = ["FLOW", "SERVICE", "EXPECTED", "FOUND", "RULE"];
+        to.write_all(table(&header, &lines.collect::<Vec<_>>()).as_bytes())?;
         self.list(&mut to, Conclusion::NotAsDeclared, "not as declared")?;
         self.list(&mut to, Conclusion::Unknown, "unknown")?;
         if !self.not_probed.is_empty() {
@@ -312,16 +314,6 @@ fn conclusion(conclusion: Conclusion) -> &'static str {
 /// RFC 4180.
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
-}
-
-fn aligned<const N: usize>(to: &mut impl Write, lines: Vec<[String; N]>) -> io::Result<()> {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    for line in &lines {
-        let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(to, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,26 +8,31 @@
 
 use std::time::Duration;
 
-use crate::kernel::{Nft, NftError};
+use nix::errno::Errno;
+use ringwall_packet::Protocol;
+
+use crate::kernel::{ChangeError, Edit, Error, Key, Netfilter, TableId};
 
 use super::observation::Watching;
 use super::plan::Tuple;
 
 /// The table of the policy, of family inet.
 pub(super) const TABLE: &str = "ringwall";
+const PASS: [&str; 2] = ["probe_pass4", "probe_pass6"];
+const WATCH: [&str; 2] = ["probe_watch4", "probe_watch6"];
 
 pub struct Marks {
-    nft: Result<Nft, String>,
+    netfilter: Result<Netfilter, Error>,
 }
 
 impl Marks {
     pub fn open() -> Self {
-        Self { nft: Nft::find(std::env::var_os("PATH").as_deref()).map_err(|error| error.to_string()) }
+        Self { netfilter: Netfilter::open() }
     }
 
     /// Lets these flows out for a while; the error says why that can't be done.
     pub fn let_past(&mut self, tuples: &[Tuple], life: Duration) -> Result<(), String> {
-        match self.change("add", "probe_pass", tuples, Some(life)) {
+        match self.change(tuples.iter().map(|tuple| added(PASS, tuple, life))) {
             Watching::Yes => Ok(()),
             Watching::NoRuleset => Err("there is no ruleset on the source's machine".into()),
             Watching::Failed(reason) => Err(reason),
@@ -35,37 +40,56 @@ impl Marks {
     }
 
     pub fn watch(&mut self, tuples: &[Tuple], life: Duration) -> Watching {
-        self.change("add", "probe_watch", tuples, Some(life))
+        self.change(tuples.iter().map(|tuple| added(WATCH, tuple, life)))
     }
 
     pub fn forget_watched(&mut self, tuples: &[Tuple]) {
         // Those that can't be taken out now end by their timeout.
-        self.change("delete", "probe_watch", tuples, None);
+        self.change(tuples.iter().map(|tuple| Edit::Delete { set: of_family(WATCH, tuple), key: key(tuple) }));
     }
 
-    fn change(&mut self, verb: &str, set: &str, tuples: &[Tuple], life: Option<Duration>) -> Watching {
-        let nft = match &self.nft {
-            Ok(nft) => nft,
-            Err(reason) => return Watching::Failed(reason.clone()),
+    fn change(&mut self, edits: impl Iterator<Item = Edit<'static>>) -> Watching {
+        let netfilter = match &mut self.netfilter {
+            Ok(netfilter) => netfilter,
+            Err(error) => return Watching::Failed(chain(error)),
         };
-        let timeout = life.map_or(String::new(), |life| format!(" timeout {}s", life.as_secs() + 1));
-        let mut text = String::new();
-        for (suffix, is_ipv4) in [("4", true), ("6", false)] {
-            let elements: Vec<_> = tuples
-                .iter()
-                .filter(|(source, _, _)| source.is_ipv4() == is_ipv4)
-                .map(|(source, destination, protocol)| {
-                    format!("{} . {} . {protocol} . {} . {}{timeout}", source.ip(), destination.ip(), source.port(), destination.port())
-                })
-                .collect();
-            if !elements.is_empty() {
-                text += &format!("{verb} element inet {TABLE} {set}{suffix} {{ {} }}\n", elements.join(", "));
-            }
-        }
-        match nft.load(&text) {
+        let mut edits: Vec<_> = edits.collect();
+        // One message holds neighbours of one set.
+        edits.sort_by_key(|edit| match edit {
+            Edit::Add { set, .. } | Edit::Delete { set, .. } => *set,
+        });
+        match netfilter.change_elements(&TableId::inet(TABLE), &edits) {
             Ok(()) => Watching::Yes,
-            Err(NftError::Refused { stderr, .. }) if stderr.contains("No such file or directory") => Watching::NoRuleset,
-            Err(error) => Watching::Failed(error.to_string()),
+            Err(ChangeError::Refused(refusals)) => match refusals.first() {
+                Some(first) if first.errno != Errno::ENOENT => Watching::Failed(format!("the kernel refused the probes' marks: {}", first.errno)),
+                _ => Watching::NoRuleset,
+            },
+            Err(ChangeError::Failed(failure)) if failure.errno() == Some(Errno::ENOENT) => Watching::NoRuleset,
+            Err(error) => Watching::Failed(chain(&error)),
         }
     }
+}
+
+fn added(sets: [&'static str; 2], tuple: &Tuple, life: Duration) -> Edit<'static> {
+    Edit::Add { set: of_family(sets, tuple), key: key(tuple), timeout: Some(life) }
+}
+
+fn of_family([v4, v6]: [&'static str; 2], (source, _, _): &Tuple) -> &'static str {
+    if source.is_ipv4() { v4 } else { v6 }
+}
+
+fn key((source, destination, protocol): &Tuple) -> Key {
+    let ends = Key::new().address(source.ip()).address(destination.ip());
+    ends.protocol(Protocol(*protocol)).port(source.port()).port(destination.port())
+}
+
+/// An error with its causes, as one line of an observation.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
