@@ -14,6 +14,7 @@ mod nodes;
 mod policy;
 mod status;
 mod terminal;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,12 @@ Examples:
   ringwall confirm                           keep it
   ringwall verify policy.yaml                probe every declared path";
 
+const PLAN_HELP: &str = "\
+The plan and what is observed are JSON lines. `ringwall verify` writes the one and reads the other.
+
+Examples:
+  ringwall verify policy.yaml --run 'ssh {node} ringwall'";
+
 #[derive(Subcommand)]
 enum Command {
     /// Start a policy folder from a preset.
@@ -66,6 +73,14 @@ enum Command {
     Rollback(apply::RollbackArgs),
     /// Show what this machine enforces.
     Status(status::Args),
+    /// Probe every declared path, and a sample of what is not declared.
+    Verify(verify::Args),
+    /// Send the probes of a plan that comes on stdin: the source's part of `verify`.
+    #[command(after_help = PLAN_HELP)]
+    Probe,
+    /// Answer the probes of a plan that comes on stdin: the destination's part of `verify`.
+    #[command(after_help = PLAN_HELP)]
+    Respond,
     /// Take our tables out of the kernel, and nothing else.
     Remove(apply::RemoveArgs),
     /// Load the confirmed ruleset; the unit file runs this before the network is up.
@@ -87,6 +102,9 @@ fn main() -> ExitCode {
         Command::Confirm(args) => apply::confirm(&args, &terminal),
         Command::Rollback(args) => apply::rollback(&args, &terminal),
         Command::Status(args) => status::run(&args, &terminal),
+        Command::Verify(args) => verify::run(&args, &terminal),
+        Command::Probe => verify::probe(),
+        Command::Respond => verify::respond(),
         Command::Remove(args) => apply::remove(&args, &terminal),
         Command::Restore(args) => apply::restore(&args, &terminal),
     };
