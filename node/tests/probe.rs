@@ -364,3 +364,26 @@ fn an_address_that_is_not_the_sources_is_unknown() {
     assert_eq!(finding.conclusion, Conclusion::Unknown);
     assert_eq!(finding.reason, "the address 192.0.2.99 is not on the source's machine");
 }
+
+#[test]
+fn five_thousand_denied_probes_at_once_are_all_judged() {
+    let lab = lab();
+    load(&lab, "a", &table("", ""));
+    load(&lab, "b", &table("", ""));
+    let flow = |index: u16| {
+        let (source_port, port) = (10_000 + index % 2500 * 2, 1 + index);
+        (if index < 2500 { tcp(source_port, port) } else { udp(source_port, port) }, CLOSED)
+    };
+    let flows: Vec<_> = (0..5000).map(flow).collect();
+    let (source, destination) = (addresses(SOURCE)[0], addresses(DESTINATION)[0]);
+    let probes = (0..).zip(&flows).map(|(id, (packet, _))| Probe { id, source, destination, packet: *packet }).collect();
+    let plan = Plan { settings: Settings::default(), probes };
+    let begin = std::time::Instant::now();
+    let (sent, seen) = run(&lab, &plan);
+    // Printed, not asserted: it depends on the machine.
+    println!("5,000 denied probes, both tries: {:.1} s", begin.elapsed().as_secs_f64());
+    for probe in &plan.probes {
+        let finding = judge(probe, &CLOSED, &evidence(probe, &[&sent], &[Ok(&seen)]));
+        assert_eq!(finding.conclusion, Conclusion::AsDeclared, "{probe:?} {finding:?}");
+    }
+}

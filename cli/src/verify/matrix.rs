@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ringwall_node::probe::{Expectation, Packet, Probe, TlsVersion};
-use ringwall_packet::{AddressSet, Family, Flow, IntervalSet, PortProtocol, Protocol, Upper, UpperCube, UpperSet, UpperSet as Set};
+use ringwall_packet::{AddressSet, Family, Flow, IntervalSet, PortProtocol, Protocol, Upper, UpperCube, UpperSet};
 use ringwall_policy::{End, Policy, Reason, Rule, RuleId, ServiceUse, Stage, Verdict, is_broadcast};
 
 use super::machine::{Machine, addresses, holders};
@@ -50,10 +50,13 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Case {
     pub probe: Probe,
-    /// Machines that may have the source address, as indices.
+    /// Machines that may have the source address, as indices; those that can't be reached are left out later.
     pub sources: Vec<usize>,
     /// Machines that may have the destination address; empty for strangers.
     pub destinations: Vec<usize>,
+    /// Their names, such as `vault-1`, `vault-1 or vault-2` for a floating address, `a stranger`.
+    pub source_name: String,
+    pub destination_name: String,
     pub expectation: Expectation,
     /// What decides it, by the policy's meaning.
     pub reason: Reason,
@@ -162,7 +165,7 @@ fn management_line<'a>(policy: &'a Policy, everywhere: &'a AddressSet) -> Option
 fn mentioned(policy: &Policy) -> BTreeSet<Target> {
     let rules = policy.rules.iter().map(Rule::upper);
     let management = policy.management.iter().flat_map(|management| &management.services).map(|service| service.upper.clone());
-    let uppers: Vec<Set> = rules.chain(management).collect();
+    let uppers: Vec<UpperSet> = rules.chain(management).collect();
     let targets = uppers.iter().flat_map(|upper| targets(upper, Family::V4).0);
     targets.filter(|target| matches!(target, Target::Tcp(_) | Target::Udp(_))).collect()
 }
@@ -281,6 +284,7 @@ impl Maker<'_> {
         if targets.is_empty() {
             return;
         }
+        let has_ports = targets.iter().any(|target| matches!(target, Target::Tcp(_) | Target::Udp(_)));
         let machines = self.machines;
         let sources = holders(machines, source, family);
         let mut destinations = holders(machines, destination, family);
@@ -305,7 +309,7 @@ impl Maker<'_> {
                 any_pair = true;
                 let pair = Pair { source: *source, destination: *destination, sources: from, destinations: to };
                 for target in &targets {
-                    self.declared_flow(line, &pair, *target, family);
+                    self.declared_flow(line, &pair, *target, family, has_ports);
                 }
             }
         }
@@ -324,7 +328,7 @@ impl Maker<'_> {
         found.into_iter().filter(of_one).map(|address| (address, Vec::new())).collect()
     }
 
-    fn declared_flow(&mut self, line: &Line<'_>, pair: &Pair<'_>, target: Target, family: Family) {
+    fn declared_flow(&mut self, line: &Line<'_>, pair: &Pair<'_>, target: Target, family: Family, has_ports: bool) {
         let allowed = line.source_ports.map(sample::ports);
         let fixed = allowed.as_ref().and_then(|ports| ports.first().copied());
         if !self.seen.insert((pair.source, pair.destination, target, fixed)) {
@@ -339,12 +343,18 @@ impl Maker<'_> {
             None => (self.source_port(pair), Some(self.source_port(pair))),
         };
         let Some((open, reason)) = self.expected(pair, target, port, line.via) else { return };
+        // What has no ports can't be sent past the source, and would say nothing of the destination;
+        // where a rule is about ports too, these stand for it.
+        let (by_source, by_destination, _) = self.enforcers(pair);
+        if !open && by_source && by_destination && has_ports && matches!(target, Target::Echo | Target::Other(_)) {
+            return;
+        }
         if line.via.is_none() && self.depends_on_interface(pair, target, port) {
             let service = service_text(line, Some(target));
             return self.not_probed(line, family, &service, "it depends on the interface that the flow takes".into());
         }
         let roles = format!("{} -> {}", line.source.text, line.destination_text);
-        let service = service_text(line, target.upper(family, port).map(|_| target));
+        let service = service_text(line, Some(target));
         self.case(pair, target, (port, past), open, reason, roles, service, true);
     }
 
@@ -438,6 +448,11 @@ impl Maker<'_> {
         (all(pair.sources), all(pair.destinations), between)
     }
 
+    fn names(&self, machines: &[usize]) -> String {
+        let names: Vec<_> = machines.iter().map(|index| self.machines[*index].name.as_str()).collect();
+        if names.is_empty() { "a stranger".into() } else { names.join(" or ") }
+    }
+
     fn source_port(&mut self, pair: &Pair<'_>) -> u16 {
         let used = self.source_ports.entry((pair.source, pair.destination)).or_default();
         let sizes = SOURCE_PORTS.map(|(first, last)| u64::from(last - first) + 1);
@@ -481,6 +496,8 @@ impl Maker<'_> {
             probe: Probe { id, source: pair.source, destination: pair.destination, packet },
             sources: pair.sources.to_vec(),
             destinations: pair.destinations.to_vec(),
+            source_name: self.names(pair.sources),
+            destination_name: self.names(pair.destinations),
             expectation: Expectation { open, source_enforces, destination_enforces, between_enforces, min_tls },
             reason,
             roles,

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::probe::{
-    self, DESTINATION_SCHEMA, Finding, Line, Outcome, Plan, SOURCE_SCHEMA, Settings, Try, evidence,
+    self, DESTINATION_SCHEMA, Finding, Line, Outcome, Plan, SOURCE_SCHEMA, Settings, Try, Watching, evidence,
 };
 use serde::Serialize;
 
@@ -131,7 +131,10 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Environment, format!("nothing could be probed: {reason}")));
     }
     let flows = cases.iter().map(|case| (case, judge(case, &reports))).collect();
-    let report = Report { policy: &policy, machines: &machines, flows, not_probed: &matrix.not_probed };
+    for warning in unwatched(&machines, &reports) {
+        terminal.warn(&warning);
+    }
+    let report = Report { policy: &policy, flows, not_probed: &matrix.not_probed };
     let out = io::BufWriter::new(io::stdout().lock());
     match args.output {
         Output::Table => report.table(out),
@@ -144,7 +147,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.output != Output::Table {
         terminal.say(&summary.to_string());
     }
-    Ok(match (summary.not_as_declared, summary.unknown) {
+    Ok(match (summary.all.not_as_declared, summary.all.unknown) {
         (0, 0) => Exit::Success,
         (0, _) => Exit::Partly,
         _ => Exit::Failure,
@@ -199,6 +202,21 @@ fn nothing_probed(reports: &Reports) -> Option<String> {
     let mut failures = reports.sources.values().map(|(_, ended)| ended.as_ref().err());
     let first = failures.next()??;
     failures.all(|failure| failure.is_some()).then(|| first.clone())
+}
+
+/// The nodes whose kernel could not be watched, though they should enforce.
+fn unwatched(machines: &[Machine], reports: &Reports) -> Vec<String> {
+    let enforcing = reports.destinations.iter().filter(|(index, _)| machines[**index].enforces);
+    let warnings = enforcing.filter_map(|(index, report)| {
+        let name = &machines[*index].name;
+        match report.as_ref().map(|report| report.watching()) {
+            Ok(Some(Watching::NoRuleset)) => Some(format!("{name} has no ruleset of ours, though the policy enforces there")),
+            Ok(Some(Watching::Failed(reason))) => Some(format!("what arrives at {name} can't be watched: {reason}")),
+            Ok(_) => None,
+            Err(reason) => Some(reason.clone()),
+        }
+    });
+    warnings.collect()
 }
 
 fn progress_bar(tries: usize) -> ProgressBar {

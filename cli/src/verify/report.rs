@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use crate::terminal::table;
 
-use super::machine::Machine;
 use super::matrix::{Case, NotProbed};
 
 /// The `schema` of the JSON form.
@@ -23,32 +22,42 @@ const MOST_LISTED: usize = 50;
 
 pub struct Report<'a> {
     pub policy: &'a Policy,
-    pub machines: &'a [Machine],
     pub flows: Vec<(&'a Case, Finding)>,
     pub not_probed: &'a [NotProbed],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
+pub struct Counts {
     pub as_declared: usize,
     pub not_as_declared: usize,
     pub unknown: usize,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    #[serde(flatten)]
+    pub all: Counts,
+    /// Those of the policy's rules; what can't be probed is among its unknown ones.
+    pub declared: Counts,
+    /// Those of the sample of what no rule allows.
+    pub undeclared: Counts,
+}
+
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "verify: {} flows as declared, {} not, {} unknown", self.as_declared, self.not_as_declared, self.unknown)
+        let Counts { as_declared, not_as_declared, unknown } = self.all;
+        write!(f, "verify: {as_declared} flows as declared, {not_as_declared} not, {unknown} unknown")
     }
 }
 
 /// One flow, for programs.
 #[derive(Serialize)]
 struct Row<'a> {
-    source_machine: String,
+    source_machine: &'a str,
     source: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     source_port: Option<u16>,
-    destination_machine: String,
+    destination_machine: &'a str,
     destination: IpAddr,
     protocol: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +80,16 @@ struct Row<'a> {
     reason: &'a str,
 }
 
+impl Row<'_> {
+    /// `443/tcp`, `icmp`.
+    fn target(&self) -> String {
+        match self.port {
+            Some(port) => format!("{port}/{}", self.protocol),
+            None => self.protocol.clone(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct NotProbedRow<'a> {
     roles: &'a str,
@@ -83,11 +102,21 @@ struct NotProbedRow<'a> {
 
 impl<'a> Report<'a> {
     pub fn summary(&self) -> Summary {
-        let count = |conclusion| self.flows.iter().filter(|(_, finding)| finding.conclusion == conclusion).count();
+        let count = |which: fn(&Case) -> bool, not_probed| {
+            let of = |conclusion| {
+                self.flows.iter().filter(|(case, finding)| which(case) && finding.conclusion == conclusion).count()
+            };
+            Counts {
+                as_declared: of(Conclusion::AsDeclared),
+                not_as_declared: of(Conclusion::NotAsDeclared),
+                unknown: of(Conclusion::Unknown) + not_probed,
+            }
+        };
+        let not_probed = self.not_probed.len();
         Summary {
-            as_declared: count(Conclusion::AsDeclared),
-            not_as_declared: count(Conclusion::NotAsDeclared),
-            unknown: count(Conclusion::Unknown) + self.not_probed.len(),
+            all: count(|_| true, not_probed),
+            declared: count(|case| case.declared, not_probed),
+            undeclared: count(|case| !case.declared, 0),
         }
     }
 
@@ -135,9 +164,9 @@ impl<'a> Report<'a> {
         for row in self.rows() {
             let port = row.port.map(|port| port.to_string()).unwrap_or_default();
             let fields: [&str; 14] = [
-                &row.source_machine,
+                row.source_machine,
                 &row.source.to_string(),
-                &row.destination_machine,
+                row.destination_machine,
                 &row.destination.to_string(),
                 &row.protocol,
                 &port,
@@ -176,8 +205,8 @@ impl<'a> Report<'a> {
         });
         let header = ["FLOW", "SERVICE", "EXPECTED", "FOUND", "RULE"];
         to.write_all(table(&header, &lines.collect::<Vec<_>>()).as_bytes())?;
-        self.list(&mut to, Conclusion::NotAsDeclared, "not as declared")?;
-        self.list(&mut to, Conclusion::Unknown, "unknown")?;
+        self.surprises(&mut to)?;
+        self.unknown(&mut to)?;
         if !self.not_probed.is_empty() {
             writeln!(to, "\nnot probed:")?;
         }
@@ -187,27 +216,45 @@ impl<'a> Report<'a> {
         writeln!(to, "\n{}", self.summary())
     }
 
-    fn list(&self, to: &mut impl Write, which: Conclusion, title: &str) -> io::Result<()> {
-        let found: Vec<_> = self.flows.iter().filter(|(_, finding)| finding.conclusion == which).collect();
-        if !found.is_empty() {
-            writeln!(to, "\n{title}:")?;
+    fn of(&self, which: Conclusion) -> impl Iterator<Item = Row<'_>> {
+        let found = self.flows.iter().filter(move |(_, finding)| finding.conclusion == which);
+        found.map(|(case, finding)| self.row(case, finding))
+    }
+
+    fn surprises(&self, to: &mut impl Write) -> io::Result<()> {
+        let count = self.of(Conclusion::NotAsDeclared).count();
+        if count > 0 {
+            writeln!(to, "\nnot as declared:")?;
         }
-        for (case, finding) in found.iter().take(MOST_LISTED) {
-            let row = self.row(case, finding);
-            let port = row.port.map(|port| format!(" port {port}")).unwrap_or_default();
-            writeln!(
-                to,
-                "  {} ({}) -> {} ({}), {}{port}: expected {}, found {}",
-                row.source_machine, row.source, row.destination_machine, row.destination, row.protocol, row.expected, row.found
-            )?;
+        for row in self.of(Conclusion::NotAsDeclared).take(MOST_LISTED) {
+            let Row { source_machine, source, destination_machine, destination, expected, found, .. } = &row;
+            let from_to = format!("{source_machine} ({source}) -> {destination_machine} ({destination})");
+            writeln!(to, "  {from_to}, {}: expected {expected}, found {found}", row.target())?;
             writeln!(to, "    {}", row.reason)?;
             writeln!(to, "    the policy's word: {}", row.rule)?;
             if let Some(decided_by) = row.decided_by {
                 writeln!(to, "    the destination's word: {decided_by}")?;
             }
         }
-        if found.len() > MOST_LISTED {
-            writeln!(to, "  and {} more: `-o json` has all", found.len() - MOST_LISTED)?;
+        if count > MOST_LISTED {
+            writeln!(to, "  and {} more: `-o json` has all", count - MOST_LISTED)?;
+        }
+        Ok(())
+    }
+
+    /// One line for each pair of machines and reason.
+    fn unknown(&self, to: &mut impl Write) -> io::Result<()> {
+        let mut groups = BTreeMap::<(&str, &str, &str), Vec<String>>::new();
+        for row in self.of(Conclusion::Unknown) {
+            groups.entry((row.source_machine, row.destination_machine, row.reason)).or_default().push(row.target());
+        }
+        if !groups.is_empty() {
+            writeln!(to, "\nunknown:")?;
+        }
+        for ((source, destination, reason), targets) in groups {
+            let (first, others) = (&targets[0], targets.len() - 1);
+            let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+            writeln!(to, "  {source} -> {destination}, {first}{more}: {reason}")?;
         }
         Ok(())
     }
@@ -225,10 +272,10 @@ impl<'a> Report<'a> {
             Packet::Other { number } => (Protocol(number), None, None),
         };
         Row {
-            source_machine: self.names(&case.sources),
+            source_machine: &case.source_name,
             source: case.probe.source,
             source_port,
-            destination_machine: self.names(&case.destinations),
+            destination_machine: &case.destination_name,
             destination: case.probe.destination,
             protocol: protocol.to_string(),
             port,
@@ -254,12 +301,6 @@ impl<'a> Report<'a> {
             conclusion: Conclusion::Unknown,
             reason: &entry.reason,
         })
-    }
-
-    /// The machines that may have an address; a stranger's has none.
-    fn names(&self, indices: &[usize]) -> String {
-        let names: Vec<_> = indices.iter().filter_map(|index| self.machines.get(*index)).map(|machine| machine.name.as_str()).collect();
-        if names.is_empty() { "a stranger".into() } else { names.join(" or ") }
     }
 
     fn rule_text(&self, reason: &Reason) -> String {

@@ -291,7 +291,13 @@ fn not_seen(probe: &Probe, outcome: &Outcome, destination: &Destination) -> Fate
         _ => {}
     }
     let (listener, watching, lost) = match destination {
-        Destination::Nobody { reason } => return Fate::Unknown(format!("nothing came back, and at the destination: {reason}")),
+        Destination::Nobody { reason } => {
+            let seen = match outcome {
+                Outcome::Refused { how, .. } => how.to_string(),
+                _ => "silence".to_owned(),
+            };
+            return Fate::Unknown(format!("the source saw {seen}, and at the destination: {reason}"));
+        }
         Destination::There { listener, watching, lost } => (listener, watching, *lost),
     };
     let disposition = closed_as(outcome);

@@ -4,7 +4,7 @@
 //! agree on the packet that stands for it. Never: what the answer should be, which is the judge's.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use ringwall_packet::Protocol;
@@ -15,6 +15,8 @@ pub const PLAN_SCHEMA: &str = "ringwall.probe-plan/1";
 
 /// A plan that is larger than this is not one of ours.
 const MOST_PROBES: usize = 1_000_000;
+/// In bytes; a line of ours has some 200.
+const LONGEST_LINE: u64 = 4096;
 
 /// How the probes of a plan are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,11 +166,14 @@ impl Plan {
     }
 
     /// Reads as many lines as the first one announces, and no further.
-    pub fn read(from: impl BufRead) -> Result<Self, PlanError> {
-        let mut lines = from.lines();
-        let mut next = |found, expected| match lines.next() {
-            Some(line) => line.map_err(PlanError::Read),
-            None => Err(PlanError::Short { found, expected }),
+    pub fn read(mut from: impl BufRead) -> Result<Self, PlanError> {
+        let mut next = |found, expected| {
+            let mut line = String::new();
+            match from.by_ref().take(LONGEST_LINE).read_line(&mut line) {
+                Ok(0) => Err(PlanError::Short { found, expected }),
+                Ok(_) => Ok(line),
+                Err(error) => Err(PlanError::Read(error)),
+            }
         };
         let line_error = |line| move |source| PlanError::Line { line, source };
         let first: FirstLine = serde_json::from_str(&next(0, 0)?).map_err(line_error(1))?;
@@ -191,5 +196,60 @@ impl Plan {
             probes.push(probe);
         }
         Ok(Self { settings: first.settings, probes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let packets = [
+            Packet::Tcp { source_port: 61000, port: 443, past_source_port: Some(61001), tls: true },
+            Packet::Udp { source_port: 61002, port: 53, past_source_port: None },
+            Packet::Echo { identifier: 7 },
+            Packet::Other { number: 47 },
+        ];
+        let address = |text: &str| text.parse().expect("an address");
+        let probe = |(id, packet)| Probe { id, source: address("2001:db8::1"), destination: address("2001:db8::2"), packet };
+        Plan { settings: Settings::default(), probes: (0..).zip(packets).map(probe).collect() }
+    }
+
+    fn text(plan: &Plan) -> String {
+        let mut bytes = Vec::new();
+        plan.write(&mut bytes).expect("memory");
+        String::from_utf8(bytes).expect("JSON")
+    }
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written_and_no_further() {
+        let mut lines = text(&plan());
+        lines.push_str("the next thing\n");
+        let mut rest = lines.as_bytes();
+        assert_eq!(Plan::read(&mut rest).expect("a plan"), plan());
+        assert_eq!(rest, b"the next thing\n");
+    }
+
+    #[test]
+    fn the_form_on_the_wire_stays() {
+        let lines = text(&plan());
+        let lines: Vec<_> = lines.lines().collect();
+        assert_eq!(lines[0], r#"{"schema":"ringwall.probe-plan/1","probes":4,"timeout_ms":1000,"retries":1,"parallel":8192,"life_ms":300000}"#);
+        assert_eq!(lines[1], r#"{"id":0,"source":"2001:db8::1","destination":"2001:db8::2","protocol":"tcp","source_port":61000,"port":443,"past_source_port":61001,"tls":true}"#);
+        assert_eq!(lines[4], r#"{"id":3,"source":"2001:db8::1","destination":"2001:db8::2","protocol":"other","number":47}"#);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused() {
+        let good = text(&plan());
+        let refused = |text: &str| Plan::read(text.as_bytes()).expect_err("no plan").to_string();
+        assert_eq!(refused(""), "the plan ends after 0 of 0 probes");
+        assert_eq!(refused("x\n"), "line 1 of the plan is not what it should be");
+        assert_eq!(refused(&good.replace("plan/1", "plan/2")), "the plan's schema is `ringwall.probe-plan/2`, this program reads `ringwall.probe-plan/1`");
+        assert_eq!(refused(&good.replace("\"probes\":4", "\"probes\":5")), "the plan ends after 4 of 5 probes");
+        assert_eq!(refused(&good.replace("\"probes\":4", "\"probes\":4000000000")), "a plan of 4000000000 probes is too large");
+        assert_eq!(refused(&good.replacen("2001:db8::1", "192.0.2.1", 1)), "probe 0 goes from one address family to the other");
+        assert_eq!(refused(&good.replace("\"id\":1,", "\"id\":0,")), "probe 0 is there twice");
+        assert_eq!(refused(&good.replace("\"port\":443", "\"port\":70000")), "line 2 of the plan is not what it should be");
     }
 }

@@ -1,8 +1,8 @@
 //! The destination's end: temporary listeners where nobody listens, and the kernel's word on what
 //! arrived and which chain decided.
 //!
-//! In: the plan that the source has. Out: [`DestinationLine`]s. Never: an answer to anything that
-//! the plan does not announce, and nothing at all once it has ended.
+//! In: the plan that the source has. Out: [`DestinationLine`]s. Never: a byte to anyone whom the
+//! plan does not announce (connections are closed at once), and nothing at all once it has ended.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
@@ -19,7 +19,7 @@ use super::marks::Marks;
 use super::observation::{DestinationLine, Listener, Watching};
 use super::plan::{Plan, Try, Tuple, tuples};
 use super::report::place;
-use super::socket::local_addresses;
+use super::socket::{descriptors, local_addresses};
 use super::trace::{Event, TraceReader};
 
 /// Listeners whose connections nobody has accepted yet; the most that Linux takes by default.
@@ -97,6 +97,8 @@ impl<R: FnMut(DestinationLine) -> io::Result<()>> Responder<R> {
     }
 
     fn listen(&mut self, plan: &Plan) -> Result<(), RespondError> {
+        // One socket for each port; those beyond the limit are said to have nobody.
+        descriptors();
         let here = local_addresses().map_err(RespondError::Addresses)?;
         let places: BTreeSet<Place> = plan.probes.iter().map(place).collect();
         for place in places {

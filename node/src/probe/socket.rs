@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, sock_extended_err};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
@@ -21,6 +22,8 @@ use super::plan::{Packet, Probe, Try};
 /// Echo request and reply: RFC 792, RFC 4443 §4.
 const ECHO_V4: (u8, u8) = (8, 0);
 const ECHO_V6: (u8, u8) = (128, 129);
+/// Descriptors that the process needs for itself.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// The addresses of this machine's interfaces, in the network namespace of the calling thread.
 pub fn local_addresses() -> io::Result<HashSet<IpAddr>> {
@@ -29,6 +32,16 @@ pub fn local_addresses() -> io::Result<HashSet<IpAddr>> {
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     };
     Ok(nix::ifaddrs::getifaddrs()?.filter_map(|interface| address(interface.address?)).collect())
+}
+
+/// How many sockets this process may have: the soft limit is raised to the hard one first.
+pub fn descriptors() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+        if raised { hard } else { soft }
+    });
+    let limit = limit.unwrap_or(1024).saturating_sub(SPARE_DESCRIPTORS).max(1);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 pub struct Sending {

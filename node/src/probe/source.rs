@@ -11,17 +11,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ClientConfig;
 
 use super::marks::Marks;
 use super::observation::{Outcome, SourceLine};
 use super::plan::{Packet, Plan, Probe, Settings, Try};
-use super::socket::{Sending, local_addresses};
+use super::socket::{Sending, descriptors, local_addresses};
 use super::tls::{self, Greeting};
 
-/// Descriptors that the process needs for itself.
-const SPARE_DESCRIPTORS: u64 = 64;
 /// A mark outlives the try that it is for by this much.
 const MARK_MARGIN: Duration = Duration::from_secs(1);
 
@@ -71,16 +68,6 @@ pub fn probe(plan: &Plan, report: impl FnMut(SourceLine) -> io::Result<()>) -> R
         }
     }
     (wave.report)(SourceLine::Done).map_err(ProbeError::Report)
-}
-
-/// How many sockets this process may have: the soft limit is raised to the hard one first.
-fn descriptors() -> usize {
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
-        let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-        if raised { hard } else { soft }
-    });
-    let limit = limit.unwrap_or(1024).saturating_sub(SPARE_DESCRIPTORS).max(1);
-    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Probes that are under way together.
