@@ -186,11 +186,12 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
     {
         columns.set(column, Role::Direction);
     }
-    // Columns "Inbound" and "Outbound" hold ports, or only ticks, or the peers.
-    for role in [Role::Inbound, Role::Outbound] {
-        if let Some(column) = columns.of(role)
-            && (columns.has(Role::Port) || !share(column, &cell::may_hold_ports))
-        {
+    // Columns "Inbound" and "Outbound" hold ports, or ticks beside a column of ports, or the other end.
+    for (role, end) in [(Role::Inbound, Role::Source), (Role::Outbound, Role::Destination)] {
+        let Some(column) = columns.of(role) else { continue };
+        if columns.has(Role::Port) && !share(column, &words::is_yes_or_no) {
+            columns.set(column, if columns.has(end) { Role::Note } else { end });
+        } else if !columns.has(Role::Port) && !share(column, &cell::may_hold_ports) {
             columns.set(column, Role::Note);
         }
     }
@@ -299,6 +300,12 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         }
         return Some(Role::Port);
     }
+    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen", "accepts"]) {
+        return Some(Role::Inbound);
+    }
+    if is(&["outbound", "outgoing", "egress", "out", "connects to", "communicates on"]) {
+        return Some(Role::Outbound);
+    }
     if source && destination || is(&["peer", "peers", "remote", "remote host", "remote system", "remote end", "other end", "counterpart", "connects with", "communicates with", "communication partner", "remote ip", "network", "ip range", "ip ranges"]) {
         return Some(Role::Peer);
     }
@@ -316,12 +323,6 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     }
     if protocol || has(&["transport", "layer4", "l4"]) || is(&["tcp udp", "udp tcp", "tcp or udp", "layer 4", "ip protocol"]) {
         return Some(Role::Protocol);
-    }
-    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen", "accepts"]) {
-        return Some(Role::Inbound);
-    }
-    if is(&["outbound", "outgoing", "egress", "out", "connects to", "communicates on"]) {
-        return Some(Role::Outbound);
     }
     if has(&["permission", "action", "aktion", "acción", "azione", "verdict"]) || is(&["allow deny", "access", "rule action", "allow", "policy"]) {
         return Some(Role::Action);

@@ -12,12 +12,13 @@ use std::ops::Range;
 const WIDTH: usize = 32;
 
 /// Reads the block, and a table that begins in it to its end, which may lie behind blank lines.
-/// Gives the place where it stopped. `is_closed` turns false at the first table without an end, so
-/// that the rest of the document is not searched again for each of many.
+/// Gives the place where it stopped. `is_closed` turns false where the search for an end takes all of the
+/// document, so that it is not made again for each of many.
 pub(crate) fn read(text: &str, span: Range<usize>, is_closed: &mut bool, blocks: &mut Vec<Block>) -> usize {
     let has_table = text[span.clone()].to_ascii_lowercase().contains("<table");
     let stop = if has_table && *is_closed { text.len() } else { span.end };
     let mut reader = Reader { base: span.start, ..Reader::default() };
+    let mut is_exhausted = true;
     let emitter = DefaultEmitter::<usize>::new_with_span();
     for token in Tokenizer::new_with_emitter(&text[span.start..stop], emitter) {
         let Ok(token) = token;
@@ -27,7 +28,7 @@ pub(crate) fn read(text: &str, span: Range<usize>, is_closed: &mut bool, blocks:
                 if place >= span.end && reader.tables.is_empty() {
                     reader.flush(place);
                     blocks.append(&mut reader.blocks);
-                    return place;
+                    return place.min(stop);
                 }
                 reader.open(&tag);
                 place
@@ -47,11 +48,12 @@ pub(crate) fn read(text: &str, span: Range<usize>, is_closed: &mut bool, blocks:
             _ => continue,
         };
         if place >= span.end && reader.tables.is_empty() {
+            is_exhausted = false;
             break;
         }
         reader.end = reader.end.max(place);
     }
-    *is_closed &= reader.tables.is_empty();
+    *is_closed &= !is_exhausted || stop == span.end;
     while !reader.tables.is_empty() {
         reader.close("table", stop);
     }

@@ -203,6 +203,9 @@ impl Reader<'_> {
             self.list_table = Some(Table { caption, ..Table::default() });
             return;
         }
+        if self.lists == 0 {
+            self.list_table = None;
+        }
         if let Some(title) = text.strip_prefix("=== \"") {
             let title = title.split('"').next().unwrap_or(title).to_owned();
             return self.blocks.push(Block::Tab { title, span });

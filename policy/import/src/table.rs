@@ -49,7 +49,7 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
     let mut reading = Reading::new(source, context);
     reading.budget = budget;
     let mut reader =
-        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), group: None, endless: None, bare: None, incomplete: None };
+        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), grouped: grouped(table), group: None, endless: None, bare: None, incomplete: None };
     if header_is_row {
         let span = table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
         reader.row(&Row { cells: table.header.clone(), span, is_wider: false }, 0);
@@ -68,6 +68,11 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
         reading.diagnostics.push(without_end(reading.span(span), missing.0, "table"));
     }
     Some(reading)
+}
+
+fn grouped(table: &Table) -> HashSet<usize> {
+    let gaps = |column: usize| table.rows.iter().filter(|row| row.cells.get(column).is_none_or(|cell| cell.text.is_empty())).count();
+    (0..table.header.len()).filter(|column| gaps(*column) * 5 >= table.rows.len()).collect()
 }
 
 /// For rows or items with a port and no protocol.
@@ -189,6 +194,9 @@ struct TableReader<'t, 'r, 'a> {
     table: &'t Table,
     /// The last text of each column, for cells that are left empty or say "ditto".
     previous: Vec<Arc<str>>,
+    /// Columns that are empty so often that an empty cell there means the one above it. A gap among
+    /// many filled cells is an omission.
+    grouped: HashSet<usize>,
     /// The text of a row that heads the rows under it.
     group: Option<String>,
     /// The first row that names neither end, and how many do.
@@ -223,16 +231,20 @@ impl TableReader<'_, '_, '_> {
             return;
         }
         let (texts, inherited) = self.texts(row);
-        for role in [Role::Inbound, Role::Outbound] {
-            if let Some(column) = self.columns.of(role) {
-                let flowing = if role == Role::Inbound { Flowing::Inbound } else { Flowing::Outbound };
+        let mut ticked = None;
+        for (role, flowing) in [(Role::Inbound, Flowing::Inbound), (Role::Outbound, Flowing::Outbound)] {
+            let Some(column) = self.columns.of(role) else { continue };
+            if self.columns.has(Role::Port) {
+                let both = ticked.map_or(flowing, |_| Flowing::Both);
+                ticked = if words::is_yes(&texts[column]) { Some(both) } else { ticked };
+            } else {
                 if !words::is_blank(&texts[column]) {
                     self.services(row, number, &texts, &inherited, &texts[column].clone(), column, Some(flowing));
                 }
             }
         }
         if let Some(column) = self.columns.of(Role::Port) {
-            self.services(row, number, &texts, &inherited, &texts[column].clone(), column, None);
+            self.services(row, number, &texts, &inherited, &texts[column].clone(), column, ticked);
         } else if let Some(start) = self.columns.of(Role::PortStart) {
             let end = self.columns.of(Role::PortEnd).map(|column| texts[column].to_string()).unwrap_or_default();
             let ports = if words::is_blank(&end) { texts[start].to_string() } else { format!("{}-{end}", texts[start]) };
@@ -266,7 +278,8 @@ impl TableReader<'_, '_, '_> {
             let text: Arc<str> = cell.map_or_else(|| "".into(), |cell| cell.text.clone());
             let role = self.columns.role(column);
             let is_end = matches!(role, Some(Role::Source | Role::Destination | Role::Node | Role::Peer));
-            let takes = words::is_ditto(&text) && role.is_some() || text.is_empty() && is_leading && is_end;
+            let is_grouped = is_leading && is_end && self.grouped.contains(&column);
+            let takes = words::is_ditto(&text) && role.is_some() || text.is_empty() && is_grouped;
             is_leading &= text.is_empty() || role == Some(Role::Ignored);
             match self.previous.get(column).filter(|_| takes) {
                 Some(previous) => {

@@ -190,6 +190,18 @@ pub(crate) fn is_any(text: &str) -> bool {
     )
 }
 
+const YES: [&str; 11] = ["yes", "y", "x", "✓", "✔", "true", "●", "•", "open", "required", "optional"];
+const NO: [&str; 6] = ["no", "n", "✗", "✘", "false", "closed"];
+
+/// A tick.
+pub(crate) fn is_yes(text: &str) -> bool {
+    YES.contains(&text.trim().to_lowercase().as_str())
+}
+
+pub(crate) fn is_yes_or_no(text: &str) -> bool {
+    is_yes(text) || NO.contains(&text.trim().to_lowercase().as_str())
+}
+
 /// A cell that says that there is nothing to say.
 pub(crate) fn is_blank(text: &str) -> bool {
     let text = text.trim().to_lowercase();
