@@ -111,6 +111,7 @@ fn main() {
         writeln!(output, "({folded:?}, {name:?}),").expect("a string");
     }
     output.push_str("];\nstatic FACTS: &[(&str, Fact)] = &[\n");
+    let mut facts = Vec::new();
     for (place, line) in lines("facts.tsv") {
         let cells: Vec<_> = line.split('\t').collect();
         let [name, fact, value, why] = cells[..] else { panic!("{place}: not four cells") };
@@ -137,7 +138,11 @@ fn main() {
             }
             _ => panic!("{place}: `{fact}` with `{value}` is no fact"),
         };
-        writeln!(output, "({:?}, Fact {{ kind: FactKind::{kind}, why: {why:?} }}),", fold(name)).expect("a string");
+        facts.push((fold(name), kind, why.to_owned()));
+    }
+    facts.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, kind, why) in facts {
+        writeln!(output, "({name:?}, Fact {{ kind: FactKind::{kind}, why: {why:?} }}),").expect("a string");
     }
     output.push_str("];\n");
     let folder = env::var("OUT_DIR").expect("cargo sets it");

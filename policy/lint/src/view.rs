@@ -29,7 +29,13 @@ pub(crate) struct View<'a> {
     /// By the keys of source and destination; rows for both directions stand under either.
     by_pair: HashMap<Pair, Vec<&'a Row>>,
     roles: HashMap<String, &'a Role>,
+    pairs: Vec<(&'a str, &'a str)>,
+    /// Under either order of the two.
+    clusters: HashMap<Pair, Cluster>,
 }
+
+/// The program that some rows tell by their ports together.
+pub(crate) type Cluster = (&'static str, &'static Fact);
 
 pub(crate) type Pair = (String, String);
 
@@ -262,7 +268,8 @@ impl<'a> View<'a> {
             by_pair.entry((source, destination)).or_default().push(row);
         }
         let roles = context.roles.iter().map(|role| (plain(&role.name), role)).collect();
-        Self { rows, context, by_pair, roles }
+        let clusters = clusters(&by_pair);
+        Self { rows, context, by_pair, roles, pairs: pairs(rows), clusters }
     }
 
     pub fn role(&self, name: &str) -> Option<&'a Role> {
@@ -309,13 +316,8 @@ impl<'a> View<'a> {
     }
 
     /// The cluster program that the rows between two roles tell, either way taken together.
-    pub fn cluster_between(&self, one: &str, other: &str) -> Option<(&'static str, &'static Fact)> {
-        let rows = self.exactly_between(one, other).iter().chain(self.exactly_between(other, one)).copied();
-        let opened: Opened = rows.filter(|row| !row.is_everything()).collect();
-        with_fact().find(|(_, fact)| match fact.kind {
-            FactKind::Cluster(ports) => ports.iter().all(|port| opened.opens(*port)),
-            _ => false,
-        })
+    pub fn cluster_between(&self, one: &str, other: &str) -> Option<Cluster> {
+        self.clusters.get(&(key(one), key(other))).copied()
     }
 
     /// Two roles of one cluster.
@@ -324,20 +326,43 @@ impl<'a> View<'a> {
     }
 
     /// Pairs of different roles that have rows, each pair once, in the order of the rows.
-    pub fn pairs(&self) -> Vec<(&'a str, &'a str)> {
-        let mut seen = BTreeSet::new();
-        let mut pairs = Vec::new();
-        for row in self.rows {
-            let (End::Role(source), End::Role(destination)) = (end(&row.source), end(&row.destination)) else {
-                continue;
-            };
-            let (a, b) = (plain(source), plain(destination));
-            if a != b && seen.insert(if a < b { (a, b) } else { (b, a) }) {
-                pairs.push((source, destination));
-            }
-        }
-        pairs
+    pub fn pairs(&self) -> &[(&'a str, &'a str)] {
+        &self.pairs
     }
+}
+
+fn pairs(rows: &[Row]) -> Vec<(&str, &str)> {
+    let mut seen = BTreeSet::new();
+    let mut pairs = Vec::new();
+    for row in rows {
+        let (End::Role(source), End::Role(destination)) = (end(&row.source), end(&row.destination)) else {
+            continue;
+        };
+        let (a, b) = (plain(source), plain(destination));
+        if a != b && seen.insert(if a < b { (a, b) } else { (b, a) }) {
+            pairs.push((source, destination));
+        }
+    }
+    pairs
+}
+
+fn clusters(by_pair: &HashMap<Pair, Vec<&Row>>) -> HashMap<Pair, Cluster> {
+    let known: Vec<_> = with_fact().filter(|(_, fact)| matches!(fact.kind, FactKind::Cluster(_))).collect();
+    let mut clusters = HashMap::new();
+    for ((one, other), rows) in by_pair {
+        let back = by_pair.get(&(other.clone(), one.clone()));
+        let rows = rows.iter().chain(back.into_iter().flatten()).copied();
+        let opened: Opened = rows.filter(|row| !row.is_everything()).collect();
+        let told = known.iter().find(|(_, fact)| match fact.kind {
+            FactKind::Cluster(ports) => ports.iter().all(|port| opened.opens(*port)),
+            _ => false,
+        });
+        if let Some(cluster) = told {
+            clusters.insert((one.clone(), other.clone()), *cluster);
+            clusters.insert((other.clone(), one.clone()), *cluster);
+        }
+    }
+    clusters
 }
 
 /// Whether a label may stand beside a port and protocol: by our table, by IANA's, or because the

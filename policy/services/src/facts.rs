@@ -46,7 +46,8 @@ pub enum FactKind {
 /// The facts about a service, by any of its names.
 pub fn facts(name: &str) -> impl Iterator<Item = &'static Fact> {
     let folded = fold(canonical(name).unwrap_or(name));
-    FACTS.iter().filter(move |(key, _)| *key == folded).map(|(_, fact)| fact)
+    let first = FACTS.partition_point(|(key, _)| *key < folded.as_str());
+    FACTS[first..].iter().take_while(move |(key, _)| *key == folded).map(|(_, fact)| fact)
 }
 
 /// Every fact, with the folded name of its service.

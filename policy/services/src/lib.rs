@@ -42,7 +42,14 @@ pub enum Origin {
 
 /// What two spellings of one name have in common.
 fn fold(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).flat_map(char::to_lowercase).collect()
+    let mut folded = String::with_capacity(name.len());
+    for c in name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')) {
+        match c.is_ascii() {
+            true => folded.push(c.to_ascii_lowercase()),
+            false => folded.extend(c.to_lowercase()),
+        }
+    }
+    folded
 }
 
 /// The entries of a table that is sorted by folded name.

@@ -9,7 +9,7 @@ use crate::{Row, View};
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    for (one, other) in view.pairs() {
+    for &(one, other) in view.pairs() {
         let (forth, back) = (view.exactly_between(one, other), view.exactly_between(other, one));
         if back.is_empty() || view.are_peers(one, other) {
             continue;

@@ -5,50 +5,54 @@ use std::collections::HashMap;
 use ringwall_diagnostic::{Code, Diagnostic, Severity};
 use ringwall_services::{FactKind, facts, named};
 
-use crate::view::{end, traffic};
+use super::number::ports_of;
+use crate::view::{Pair, end, pair, traffic};
 use crate::{End, Row, View};
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    // The first row of the whole table that opens each encrypted sibling.
-    let mut first_with: HashMap<&str, Option<&Row>> = HashMap::new();
+    // The first rows that open each encrypted sibling, for the same two and in the whole table.
+    let mut beside: HashMap<(Pair, &str), Option<&Row>> = HashMap::new();
+    let mut anywhere: HashMap<&str, Option<&Row>> = HashMap::new();
     for row in view.rows {
         for (service, _) in row.services() {
             for fact in facts(service) {
                 let FactKind::Cleartext { encrypted } = fact.kind else { continue };
-                let find = |name| {
-                    *first_with.entry(name).or_insert_with(|| view.rows.iter().find(|other| opens(other, Some(name))))
-                };
-                let elsewhere = encrypted.and_then(find);
-                findings.extend(check(view, row, service, (encrypted, elsewhere), fact.why));
+                let sibling = encrypted.map(|name| Sibling {
+                    name,
+                    beside: *beside.entry((pair(row), name)).or_insert_with(|| {
+                        first_with(name, view.exactly_between(&row.source, &row.destination).iter().copied())
+                    }),
+                    anywhere: *anywhere.entry(name).or_insert_with(|| first_with(name, view.rows)),
+                });
+                findings.extend(check(view, row, service, sibling, fact.why));
             }
         }
     }
     findings
 }
 
-fn opens(row: &Row, service: Option<&str>) -> bool {
-    let ports = service.map(named).unwrap_or_default();
-    !row.is_everything()
-        && ports.iter().any(|service| row.opens((service.protocol, service.first_port, service.last_port)))
+/// The service that does the same encrypted, and where it is open.
+struct Sibling<'a> {
+    name: &'a str,
+    beside: Option<&'a Row>,
+    anywhere: Option<&'a Row>,
 }
 
-fn check(
-    view: &View,
-    row: &Row,
-    service: &str,
-    (encrypted, elsewhere): (Option<&str>, Option<&Row>),
-    why: &str,
-) -> Option<Diagnostic> {
-    let beside =
-        view.exactly_between(&row.source, &row.destination).iter().copied().find(|other| opens(other, encrypted));
+fn first_with<'a>(service: &str, rows: impl IntoIterator<Item = &'a Row>) -> Option<&'a Row> {
+    let ports: Vec<_> = named(service).iter().map(|one| (one.protocol, one.first_port, one.last_port)).collect();
+    rows.into_iter().find(|row| !row.is_everything() && ports.iter().any(|port| row.opens(*port)))
+}
+
+fn check(view: &View, row: &Row, service: &str, sibling: Option<Sibling>, why: &str) -> Option<Diagnostic> {
+    let is_beside = sibling.as_ref().is_some_and(|sibling| sibling.beside.is_some());
     let min_tls = view.context.min_tls.as_deref();
     if min_tls.is_none() && service == "http" {
         // Which sites of the internet answer without TLS is not the table's choice.
         if end(&row.destination) == End::Internet {
             return None;
         }
-        if beside.is_some() && (view.is_people(&row.source) || view.are_peers(&row.source, &row.destination)) {
+        if is_beside && (view.is_people(&row.source) || view.are_peers(&row.source, &row.destination)) {
             return Some(
                 Diagnostic::info("RW2011", "HTTP stands beside HTTPS, so it can only lead there")
                     .at(row.span, "at most a redirect")
@@ -66,17 +70,15 @@ fn check(
     if let Some(version) = min_tls {
         finding = finding.note(format!("the policy asks for TLS {version} or higher"));
     }
-    match encrypted {
+    match sibling {
         None => finding = finding.help("carry it in a tunnel, or keep the two ends on a network of their own"),
-        Some(name) => {
-            if let Some(other) = beside.or(elsewhere).filter(|other| other.span != row.span) {
+        Some(Sibling { name, beside, anywhere }) => {
+            if let Some(other) = beside.or(anywhere).filter(|other| other.span != row.span) {
                 finding = finding.related(other.span, format!("`{name}` stands here"));
             }
-            let ports: Vec<_> =
-                named(name).iter().map(|service| format!("{}/{}", service.first_port, service.protocol)).collect();
-            finding = finding.help(match beside {
-                Some(_) => format!("leave {} out: `{name}` is open for the same two already", traffic(row)),
-                None => format!("use `{name}` ({})", ports.join(", ")),
+            finding = finding.help(match is_beside {
+                true => format!("leave {} out: `{name}` is open for the same two already", traffic(row)),
+                false => format!("use `{name}` ({})", ports_of(&named(name))),
             });
         }
     }

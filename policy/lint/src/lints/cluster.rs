@@ -9,7 +9,7 @@ use crate::{Row, View};
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    for (one, other) in view.pairs() {
+    for &(one, other) in view.pairs() {
         let Some((name, fact)) = view.cluster_between(one, other) else { continue };
         let FactKind::Cluster(ports) = fact.kind else { continue };
         let (forth, back) = (view.exactly_between(one, other), view.exactly_between(other, one));

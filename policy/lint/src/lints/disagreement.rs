@@ -9,7 +9,7 @@ use crate::{Ports, Row, View};
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    for (one, other) in view.pairs() {
+    for &(one, other) in view.pairs() {
         let forth = by_label(view.exactly_between(one, other));
         for (label, back) in by_label(view.exactly_between(other, one)) {
             // Several rows of one name in a direction are several ports of one service.

@@ -95,36 +95,31 @@ pub(super) fn classify(label: &str, protocol: Protocol, port: u16) -> Mismatch {
     if services.iter().any(|service| is_slip(service.first_port, port)) || SYSTEM_PORTS.contains(&port) {
         return Mismatch::Slip;
     }
-    let owner = registered_name_of(protocol, port);
-    if owner.is_some_and(|owner| owner.starts_with(&label.to_lowercase())) {
-        return Mismatch::Relation;
+    if known_uses_of(protocol, port).next().is_some() {
+        return Mismatch::Slip;
     }
-    match known_uses_of(protocol, port).next() {
-        Some(_) => Mismatch::Slip,
-        None => Mismatch::OwnPort,
+    match registered_name_of(protocol, port) {
+        Some(owner) if owner.starts_with(&label.to_lowercase()) => Mismatch::Relation,
+        _ => Mismatch::OwnPort,
     }
 }
 
-/// One digit too many, too few, or two swapped. Another digit is no slip: a second instance often
-/// listens on the next port.
+/// One digit too few, one too many, or two swapped. A digit in front is no slip, and neither is
+/// another last digit: that is how people choose a free port (`15432`, `3307`).
 fn is_slip(right: u16, written: u16) -> bool {
     let (right, written) = (right.to_string().into_bytes(), written.to_string().into_bytes());
-    let without = |long: &[u8], short: &[u8]| {
-        (0..long.len())
-            .any(|gone| long.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, digit)| digit).eq(short))
+    let without = |digits: &[u8], gone: usize| [&digits[..gone], &digits[gone + 1..]].concat();
+    let swapped = |at: usize| {
+        let mut digits = right.clone();
+        digits.swap(at - 1, at);
+        digits
     };
-    match right.len() as i32 - written.len() as i32 {
-        1 => without(&right, &written),
-        -1 => without(&written, &right),
-        0 => (1..right.len()).any(|at| {
-            let mut swapped = right.clone();
-            swapped.swap(at - 1, at);
-            swapped != right && swapped == written
-        }),
-        _ => false,
-    }
+    let too_few = (0..right.len()).any(|gone| without(&right, gone) == written);
+    let too_many = (1..written.len()).any(|gone| without(&written, gone) == right);
+    written != right && (too_few || too_many || (1..right.len()).any(|at| swapped(at) == written))
 }
 
+/// `25/tcp`, `5985/tcp, 5986/tcp`.
 pub(super) fn ports_of(services: &[Service]) -> String {
     let ports: Vec<_> =
         services.iter().map(|service| (service.protocol, service.first_port, service.last_port)).collect();
@@ -136,11 +131,21 @@ mod tests {
     use super::is_slip;
 
     #[test]
-    fn a_slip_is_one_digit_more_less_or_swapped() {
-        for (right, written) in [(445, 5445), (445, 4445), (3389, 389), (443, 434), (1812, 8112)] {
+    fn a_slip_is_one_digit_more_or_less_or_swapped() {
+        for (right, written) in [(445, 4455), (3389, 389), (3389, 33389), (443, 434), (1812, 8112), (53, 533)] {
             assert!(is_slip(right, written), "{written} for {right}");
         }
-        for (right, written) in [(3306, 3307), (25, 420), (1521, 7443), (443, 443), (80, 8080), (5432, 5433)] {
+        for (right, written) in [
+            (3306, 3307),
+            (25, 420),
+            (1521, 7443),
+            (443, 443),
+            (80, 8080),
+            (5432, 5433),
+            (5432, 15432),
+            (389, 1389),
+            (445, 5445),
+        ] {
             assert!(!is_slip(right, written), "{written} for {right}");
         }
     }

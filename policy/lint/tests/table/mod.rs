@@ -9,8 +9,7 @@ pub fn rows(source: SourceId, text: &str, label: impl Fn(&dyn Fn(&str) -> String
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let headers = reader.headers().expect("a header").clone();
     let mut rows = Vec::new();
-    let mut records = reader.records();
-    while let Some(record) = records.next() {
+    for record in reader.records() {
         let record = record.expect("a readable line");
         let cell = |name: &str| {
             let column = headers.iter().position(|header| header == name);
