@@ -62,14 +62,15 @@ pub(crate) fn count(number: usize, one: &str, several: &str) -> String {
 
 /// One finding on several rows: the first as its place, the others beside it.
 pub(crate) fn on_all<'a>(finding: Diagnostic, rows: &[&'a Row], text: impl Fn(&'a Row) -> String) -> Diagnostic {
-    let Some((first, rest)) = rows.split_first() else { return finding };
-    let finding = rest
-        .iter()
-        .take(SHOWN)
-        .fold(finding.at(first.span, text(first)), |finding, row| finding.related(row.span, text(row)));
+    // The services of one rule of a policy are rows with one place.
+    let mut places: Vec<&Row> = rows.to_vec();
+    places.dedup_by_key(|row| row.span);
+    let Some((first, rest)) = places.split_first() else { return finding };
+    let finding = finding.at(first.span, text(first));
+    let finding = rest.iter().take(SHOWN).fold(finding, |finding, row| finding.related(row.span, text(row)));
     match rest.len().checked_sub(SHOWN) {
         None | Some(0) => finding,
-        Some(hidden) => finding.note(format!("and {}", count(hidden, "more row", "more rows"))),
+        Some(hidden) => finding.note(format!("and {}", count(hidden, "more place", "more places"))),
     }
 }
 

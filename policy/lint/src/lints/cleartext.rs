@@ -52,7 +52,11 @@ fn check(view: &View, row: &Row, service: &str, sibling: Option<Sibling>, why: &
         if end(&row.destination) == End::Internet {
             return None;
         }
-        if is_beside && (view.is_people(&row.source) || view.are_peers(&row.source, &row.destination)) {
+        // Where the table doesn't say who connects, it offers both to the same unknown.
+        let is_redirect = end(&row.source) == End::Unstated
+            || view.is_people(&row.source)
+            || view.are_peers(&row.source, &row.destination);
+        if is_beside && is_redirect {
             return Some(
                 Diagnostic::info("RW2011", "HTTP stands beside HTTPS, so it can only lead there")
                     .at(row.span, "at most a redirect")

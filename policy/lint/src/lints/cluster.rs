@@ -5,7 +5,7 @@ use ringwall_diagnostic::Diagnostic;
 use ringwall_services::{FactKind, canonical};
 
 use crate::view::{Opened, count, on_all, traffic};
-use crate::{Row, View};
+use crate::{Direction, Row, View};
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
@@ -14,9 +14,8 @@ pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
         let FactKind::Cluster(ports) = fact.kind else { continue };
         let (forth, back) = (view.exactly_between(one, other), view.exactly_between(other, one));
         // A row for both directions is in either list.
-        let mut both: Vec<&Row> = forth.iter().chain(back).copied().collect();
-        both.sort_by_key(|row| row.span);
-        both.dedup_by_key(|row| row.span);
+        let one_way = back.iter().filter(|row| row.direction != Direction::Both);
+        let both: Vec<&Row> = forth.iter().chain(one_way).copied().collect();
         let told: Vec<_> = both.iter().copied().filter(|row| ports.iter().any(|port| row.opens(*port))).collect();
         let is_named =
             both.iter().any(|row| row.name().and_then(canonical).is_some_and(|label| label.starts_with(name)));

@@ -48,3 +48,10 @@ fn check(view: &View, row: &Row, service: &str) -> Vec<Diagnostic> {
     }
     findings
 }
+
+fn between(row: &Row) -> String {
+    match (end(&row.source), end(&row.destination)) {
+        (End::Unstated, _) | (_, End::Unstated) => String::new(),
+        _ => format!(" from `{}` to `{}`", row.source, row.destination),
+    }
+}

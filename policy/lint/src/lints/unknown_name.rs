@@ -8,7 +8,7 @@ use crate::view::is_anywhere;
 use crate::{Row, Transport, View};
 
 /// A longer word is a description rather than an abbreviation.
-const LONGEST_ABBREVIATION: usize = 12;
+const LONGEST_ABBREVIATION: usize = 6;
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     view.rows.iter().filter_map(check).collect()
@@ -18,7 +18,8 @@ fn check(row: &Row) -> Option<Diagnostic> {
     let (label, Transport::Is(protocol), [port]) = (row.name()?, row.protocol, &row.single_ports()[..]) else {
         return None;
     };
-    let is_abbreviation = label.len() <= LONGEST_ABBREVIATION && label.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_abbreviation =
+        label.len() <= LONGEST_ABBREVIATION && label.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
     let known = name_of(protocol, *port).filter(|name| canonical(name).is_some() && !is_anywhere(name))?;
     let is_tool = facts(label).any(|fact| matches!(fact.kind, FactKind::AttackTool(_)));
     let lower = label.to_lowercase();
