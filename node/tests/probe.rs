@@ -387,3 +387,27 @@ fn five_thousand_denied_probes_at_once_are_all_judged() {
         assert_eq!(finding.conclusion, Conclusion::AsDeclared, "{probe:?} {finding:?}");
     }
 }
+
+#[test]
+fn a_port_may_be_source_and_destination_on_one_machine() {
+    let lab = lab();
+    let (a, b) = (addresses(SOURCE)[0], addresses(DESTINATION)[0]);
+    // Both ends of IKE use port 500 (RFC 7296 §2): each machine listens where it sends from.
+    let packet = Packet::Udp { source_port: 500, port: 500, past_source_port: None };
+    let there = Probe { id: 0, source: a, destination: b, packet };
+    let back = Probe { id: 1, source: b, destination: a, packet };
+    let (stop, keep) = std::io::pipe().expect("a pipe");
+    let (say, hear) = mpsc::channel();
+    let listening = Plan { settings: settings(), probes: vec![back] };
+    std::thread::scope(|scope| {
+        let (host, listening) = (lab.host("a").expect("a host"), &listening);
+        let report = move |line| say.send(line).map_err(std::io::Error::other);
+        let responder = scope.spawn(move || host.run(|| respond(listening, stop, report)));
+        while !matches!(hear.recv().expect("ready"), DestinationLine::Ready { .. }) {}
+        let (sent, seen) = run(&lab, &Plan { settings: settings(), probes: vec![there] });
+        let finding = judge(&there, &OPEN, &evidence(&there, &[&sent], &[Ok(&seen)]));
+        assert_eq!(finding.conclusion, Conclusion::AsDeclared, "{finding:?}");
+        drop(keep);
+        responder.join().expect("no panic").expect("a namespace").expect("a responder");
+    });
+}

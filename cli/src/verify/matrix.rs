@@ -24,6 +24,9 @@ const MOST_STRANGERS: usize = 4;
 const UNMENTIONED: usize = 3;
 /// Source ports: above Linux's usual ephemeral range (32768 to 60999), then below it.
 const SOURCE_PORTS: [(u16, u16); 2] = [(61_000, 65_535), (10_240, 32_767)];
+/// Ports that the policy never mentions are tried below all source ports: a machine's temporary
+/// listener must not be in the way of its own probes.
+const LAST_UNMENTIONED: usize = 10_239;
 
 /// How much of what is not declared is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,12 @@ struct Line<'a> {
 }
 
 pub fn matrix(policy: &Policy, machines: &[Machine], options: &Options) -> Matrix {
+    let mentioned = mentioned(policy);
+    let is_free = |port: &u16| !mentioned.contains(&Target::Tcp(*port)) && !mentioned.contains(&Target::Udp(*port));
+    let mut source_ports: Vec<u16> = source_port_range().filter(is_free).collect();
+    if source_ports.is_empty() {
+        source_ports = source_port_range().collect();
+    }
     let mut maker = Maker {
         policy,
         machines,
@@ -114,7 +123,9 @@ pub fn matrix(policy: &Policy, machines: &[Machine], options: &Options) -> Matri
         random: Random::new(options.seed),
         matrix: Matrix::default(),
         seen: HashSet::new(),
-        source_ports: BTreeMap::new(),
+        source_ports,
+        used_ports: BTreeMap::new(),
+        mentioned,
         interfaces: policy.nodes.values().flat_map(|node| node.interfaces.keys()).map(|name| name.as_str()).collect(),
     };
     let in_force = |rule: &&Rule| rule.stage == Stage::Enforce && !rule.is_expired(options.now);
@@ -126,10 +137,14 @@ pub fn matrix(policy: &Policy, machines: &[Machine], options: &Options) -> Matri
             maker.declared(line, family);
         }
     }
-    maker.undeclared(&mentioned(policy));
+    maker.undeclared();
     maker.matrix.not_probed.sort();
     maker.matrix.not_probed.dedup();
     maker.matrix
+}
+
+fn source_port_range() -> impl Iterator<Item = u16> {
+    SOURCE_PORTS.into_iter().flat_map(|(first, last)| first..=last)
 }
 
 fn rule_lines(rule: &Rule) -> impl Iterator<Item = Line<'_>> {
@@ -258,8 +273,11 @@ struct Maker<'a> {
     matrix: Matrix,
     /// Flows that are there already, with the source port where it matters.
     seen: HashSet<(IpAddr, IpAddr, Target, Option<u16>)>,
-    /// How many source ports each pair has used.
-    source_ports: BTreeMap<(IpAddr, IpAddr), u64>,
+    /// Those of [`SOURCE_PORTS`] on which no machine listens for a probe (all, if there are none); not empty.
+    source_ports: Vec<u16>,
+    /// How many of them each pair has used.
+    used_ports: BTreeMap<(IpAddr, IpAddr), u64>,
+    mentioned: BTreeSet<Target>,
     interfaces: BTreeSet<&'a str>,
 }
 
@@ -359,20 +377,20 @@ impl Maker<'_> {
     }
 
     /// For each ordered pair of machines: the policy's ports that are not open, and a few others.
-    fn undeclared(&mut self, mentioned: &BTreeSet<Target>) {
+    fn undeclared(&mut self) {
         for source in 0..self.machines.len() {
             for destination in 0..self.machines.len() {
                 if source == destination {
                     continue;
                 }
                 for family in Family::ALL {
-                    self.undeclared_pair(source, destination, family, mentioned);
+                    self.undeclared_pair(source, destination, family);
                 }
             }
         }
     }
 
-    fn undeclared_pair(&mut self, source: usize, destination: usize, family: Family, mentioned: &BTreeSet<Target>) {
+    fn undeclared_pair(&mut self, source: usize, destination: usize, family: Family) {
         let (machines, policy) = (self.machines, self.policy);
         // A floating address may be elsewhere; a machine's own stand for it.
         let own = |machine: &Machine| {
@@ -386,7 +404,7 @@ impl Maker<'_> {
         if !by_source && !by_destination && !between {
             return;
         }
-        let mut candidates: Vec<Target> = mentioned.iter().copied().collect();
+        let mut candidates: Vec<Target> = self.mentioned.iter().copied().collect();
         // ICMP can't be sent past the source, so that it would tell nothing of the destination.
         if !(by_source && by_destination) {
             candidates.push(Target::Echo);
@@ -398,11 +416,11 @@ impl Maker<'_> {
             Denied::Some(count) => self.random.some(candidates, count),
         };
         let unmentioned = (0..UNMENTIONED * 4).map(|index| {
-            let port = u16::try_from(1 + self.random.below(65_535)).unwrap_or(u16::MAX);
+            let port = 1 + self.random.below(LAST_UNMENTIONED) as u16;
             if index % 2 == 0 { Target::Tcp(port) } else { Target::Udp(port) }
         });
-        let unmentioned: Vec<Target> = unmentioned.filter(|target| !mentioned.contains(target)).collect();
-        chosen.extend(unmentioned.into_iter().filter(|target| self.is_undeclared(&pair, *target)).take(UNMENTIONED));
+        let unmentioned: Vec<Target> = unmentioned.collect();
+        chosen.extend(unmentioned.into_iter().filter(|target| !self.mentioned.contains(target) && self.is_undeclared(&pair, *target)).take(UNMENTIONED));
         for target in chosen {
             if !self.seen.insert((pair.source, pair.destination, target, None)) {
                 continue;
@@ -454,17 +472,12 @@ impl Maker<'_> {
     }
 
     fn source_port(&mut self, pair: &Pair<'_>) -> u16 {
-        let used = self.source_ports.entry((pair.source, pair.destination)).or_default();
-        let sizes = SOURCE_PORTS.map(|(first, last)| u64::from(last - first) + 1);
-        let mut place = (self.options.nonce % sizes[0] + *used) % (sizes[0] + sizes[1]);
+        let begin = self.options.nonce % (u64::from(SOURCE_PORTS[0].1 - SOURCE_PORTS[0].0) + 1);
+        let used = self.used_ports.entry((pair.source, pair.destination)).or_default();
+        // All together are more than any pair needs; beyond them ports are used again.
+        let port = self.source_ports[((begin + *used) % self.source_ports.len() as u64) as usize];
         *used += 1;
-        for ((first, _), size) in SOURCE_PORTS.into_iter().zip(sizes) {
-            if place < size {
-                return first + place as u16;
-            }
-            place -= size;
-        }
-        SOURCE_PORTS[0].0
+        port
     }
 
     #[expect(clippy::too_many_arguments, reason = "a case's parts, each from another place")]

@@ -36,8 +36,9 @@ use matrix::{Case, Denied};
 use report::Report;
 use run::Reports;
 
-/// Watches in the kernel end after this, whatever becomes of the processes.
-const LIFE: Duration = Duration::from_secs(600);
+/// Watches in the kernel end after this, whatever becomes of the processes. Longer than any run: when a
+/// watch ends too early, what arrives is not seen.
+const LIFE: Duration = Duration::from_secs(3600);
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -143,6 +144,10 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         Output::Csv => report.csv(out),
     }
     .map_err(|error| Failure::of(Exit::Environment, &error))?;
+    if report.flows.is_empty() && report.not_probed.is_empty() {
+        terminal.warn("the policy enforces nothing that could be probed");
+        return Ok(Exit::Partly);
+    }
     let summary = report.summary();
     if args.output != Output::Table {
         terminal.say(&summary.to_string());

@@ -244,8 +244,12 @@ fn open((address, protocol, port): Place) -> io::Result<Option<Socket>> {
         socket.set_reuse_address(true)?;
     }
     socket.bind(&SocketAddr::new(address, port).into())?;
-    if protocol == Protocol::TCP {
-        socket.listen(BACKLOG)?;
+    match protocol {
+        Protocol::TCP => socket.listen(BACKLOG)?,
+        // From now on this machine's own probes may be sent from the port; before, it would have hidden
+        // that another program has it.
+        Protocol::UDP => socket.set_reuse_address(true)?,
+        _ => {}
     }
     Ok((!protocol.is_icmp()).then_some(socket))
 }
