@@ -14,7 +14,7 @@ use ringwall_lint::{Context, Role, Timeout, lint, paragraphs};
 
 const FENCE: &str = "````";
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Example {
     table: String,
     roles: String,
@@ -67,6 +67,23 @@ impl Example {
     }
 }
 
+/// A fix that is applied as it is mends what it was offered for.
+fn assert_fixes_mend(example: &Example) {
+    for finding in example.run().2 {
+        let Some(fix) = finding.fix else { continue };
+        let mut table = example.table.clone();
+        table.replace_range(fix.span.start..fix.span.end, &fix.replacement);
+        let mended = Example { table, ..example.clone() };
+        let line = finding.primary.expect("a place").span.start;
+        let left = mended
+            .run()
+            .2
+            .into_iter()
+            .filter(|other| other.primary.as_ref().is_some_and(|label| label.span.start == line));
+        assert!(!left.into_iter().any(|other| other.code == finding.code), "{}", finding.message);
+    }
+}
+
 /// Takes a block into the example, and gives it back to be written as it was.
 fn keep(part: &mut String, body: String) -> String {
     assert!(part.is_empty(), "two blocks of one kind: {body}");
@@ -87,6 +104,7 @@ fn rewritten(document: &str, seen: &mut BTreeSet<String>) -> (String, usize) {
         let body = match kind {
             "findings" | "rendered" => {
                 count += 1;
+                assert_fixes_mend(&example);
                 let (sources, id, findings) = std::mem::take(&mut example).run();
                 seen.extend(findings.iter().map(|finding| finding.code.to_string()));
                 let line = |finding: &Diagnostic| match kind {

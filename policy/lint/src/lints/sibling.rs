@@ -39,10 +39,7 @@ fn check(view: &View, row: &Row, service: &str) -> Vec<Diagnostic> {
             findings.push(
                 Diagnostic::new(Code("RW2030"), severity, format!("`{service}` is open without {ports}"))
                     .at(row.span, fact.why)
-                    .help(format!(
-                        "add {ports} from `{}` to `{}`, or note why it is not needed",
-                        row.source, row.destination
-                    )),
+                    .help(format!("add {ports}{}, or note why it is not needed", between(row))),
             );
         }
     }
