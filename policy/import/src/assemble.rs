@@ -352,9 +352,10 @@ fn item_ports(text: &str, is_announced: bool) -> Option<(Vec<cell::Entry>, Strin
     }
     let cut = [": ", " - ", " – ", " — ", " ("].iter().filter_map(|separator| text.find(separator).map(|at| (at, separator.len()))).min();
     let (head, rest) = match cut {
-        Some((at, length)) => (&text[..at], text[at + length..].trim_end_matches(')')),
-        None => (&*text, ""),
+        Some((at, length)) => (&text[..at], text[at + length..].trim_end_matches(')').replacen(") ", "; ", 1)),
+        None => (&*text, String::new()),
     };
+    let rest = rest.as_str();
     let counts = |entries: &[cell::Entry]| {
         !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && (is_announced || !entry.transports.is_empty()))
     };
@@ -370,6 +371,10 @@ fn item_ports(text: &str, is_announced: bool) -> Option<(Vec<cell::Entry>, Strin
         let is_name = rest.split_whitespace().count() <= 3 && !rest.is_empty();
         return Some(match (own.is_empty(), is_name) {
             (true, true) => (entries, rest.to_owned(), String::new()),
+            (true, false) if rest.is_empty() => {
+                let remark = entries[0].remark.clone();
+                (entries, own, remark)
+            }
             _ => (entries, own, rest.to_owned()),
         });
     }

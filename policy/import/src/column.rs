@@ -15,6 +15,9 @@ pub(crate) enum Role {
     Destination,
     DestinationAddress,
     Port,
+    /// Ports of one protocol, which the header names.
+    TcpPort,
+    UdpPort,
     PortStart,
     PortEnd,
     Protocol,
@@ -31,6 +34,8 @@ pub(crate) enum Role {
     Outbound,
     Ignored,
 }
+
+const PORTS: [Role; 6] = [Role::Port, Role::TcpPort, Role::UdpPort, Role::PortStart, Role::Inbound, Role::Outbound];
 
 /// Which column has which role, by index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +59,7 @@ impl Columns {
     }
 
     pub fn has_ports(&self) -> bool {
-        [Role::Port, Role::PortStart, Role::Inbound, Role::Outbound].into_iter().any(|role| self.has(role))
+        PORTS.into_iter().any(|role| self.has(role))
     }
 
     fn set(&mut self, column: usize, role: Role) {
@@ -69,7 +74,7 @@ const SAMPLE: usize = 200;
 pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
     let mut columns = by_header(&table.header);
     let sample = &table.rows[..table.rows.len().min(SAMPLE)];
-    if !columns.has_ports() && !columns.has(Role::PortStart) {
+    if !columns.has_ports() {
         by_content(&mut columns, sample)?;
         let is_row = !columns.has(Role::Source) && header_is_row(table, &columns);
         return Some((columns, is_row));
@@ -80,11 +85,15 @@ pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
             sample.iter().any(|row| row.cells.get(column).is_some_and(|cell| cell::may_hold_ports(&cell.text)))
         })
     };
-    let holds_ports = [Role::Port, Role::PortStart, Role::Inbound, Role::Outbound].into_iter().any(is_readable);
+    let holds_ports = PORTS.into_iter().any(is_readable);
     let speaks_of_traffic =
         [Role::Protocol, Role::Source, Role::Destination, Role::Direction, Role::Peer].iter().any(|role| columns.has(*role));
     if !holds_ports && !(columns.has(Role::Port) && speaks_of_traffic) {
-        return None;
+        // "Inbound:" over a column of protocols is a title.
+        let titles: Vec<usize> = columns.all(Role::Inbound).chain(columns.all(Role::Outbound)).collect();
+        let mut columns = Columns(vec![None; table.header.len()]);
+        by_content(&mut columns, sample).filter(|()| !titles.is_empty())?;
+        return Some((columns, false));
     }
     refine(&mut columns, table, sample);
     Some((columns, false))
@@ -121,7 +130,8 @@ pub(crate) fn matrix(table: &Table) -> Option<Table> {
 pub(crate) fn is_header(cells: &[Cell]) -> bool {
     let columns = by_header(cells);
     let roles = columns.0.iter().flatten().filter(|role| **role != Role::Ignored).count();
-    columns.has_ports() && roles >= 2 && !cells.iter().any(|cell| cell::is_explicit(&cell.text))
+    let holds_value = |cell: &Cell| words::is_any(&cell.text) || cell.text.starts_with(|c: char| c.is_ascii_digit());
+    columns.has_ports() && roles >= 2 && !cells.iter().any(|cell| holds_value(cell) || cell::is_explicit(&cell.text))
 }
 
 fn by_header(header: &[Cell]) -> Columns {
@@ -273,6 +283,14 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         "beschreibung", "zweck", "descripción", "descrição", "descrizione", "scopo", "propósito", "information", "info", "configurable",
         "required", "mandatory", "optional", "condition", "when", "remarques", "description",
     ]);
+    let of_one_protocol = match (has(&["tcp"]), has(&["udp"])) {
+        (true, false) => Some(Role::TcpPort),
+        (false, true) => Some(Role::UdpPort),
+        _ => None,
+    };
+    if words.len() == 1 && of_one_protocol.is_some() {
+        return of_one_protocol;
+    }
     if is(&["source port", "source ports", "src port", "src ports", "sport", "from port", "client port", "source port range", "quellport", "ephemeral port"]) {
         return Some(Role::SourcePort);
     }
@@ -291,6 +309,9 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         }
         if has(&["outbound", "outgoing", "egress"]) && !has(&["inbound", "incoming", "ingress"]) {
             return Some(Role::Outbound);
+        }
+        if let Some(role) = of_one_protocol {
+            return Some(role);
         }
         if is(&["port type"]) {
             return Some(Role::Protocol);

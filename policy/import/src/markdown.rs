@@ -32,6 +32,7 @@ pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) -> Option<String> {
             }
             Event::Start(Tag::Table(_)) => {
                 reader.flush(span.start);
+                reader.end_indented_tab();
                 reader.lines(span.clone());
                 skip_until = span.end;
             }
@@ -66,6 +67,7 @@ struct Reader<'a> {
     heading: u8,
     is_item: bool,
     is_metadata: bool,
+    is_in_indented_tab: bool,
     /// How many lists are open.
     lists: usize,
     /// A table of reStructuredText, written as a list of lists.
@@ -129,6 +131,13 @@ impl Reader<'_> {
                 html::read(self.text, span, &mut true, &mut self.blocks);
             }
             event => self.prose.event(&event),
+        }
+    }
+
+    /// A tab that begins with `=== "Title"` lasts as long as its text is indented.
+    fn end_indented_tab(&mut self) {
+        if std::mem::take(&mut self.is_in_indented_tab) {
+            self.blocks.push(Block::TabEnd);
         }
     }
 
@@ -208,8 +217,10 @@ impl Reader<'_> {
         }
         if let Some(title) = text.strip_prefix("=== \"") {
             let title = title.split('"').next().unwrap_or(title).to_owned();
+            self.is_in_indented_tab = true;
             return self.blocks.push(Block::Tab { title, span });
         }
+        self.end_indented_tab();
         match is_item {
             true => self.blocks.push(Block::Item { text, key, span }),
             false if self.fence.is_none() => self.blocks.push(Block::Paragraph { text, span }),

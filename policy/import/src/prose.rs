@@ -121,7 +121,7 @@ pub(crate) fn heading_node(title: &str) -> Option<String> {
         return None;
     }
     let title = title.split(['{', '(']).next().filter(|_| !title.contains("(s)")).unwrap_or(title);
-    let about = ["for", "on", "of"].iter().find_map(|word| split_word(title, word).map(|(_, after)| after));
+    let about = ["for", "on", "of", "from", "to"].iter().find_map(|word| split_word(title, word).map(|(_, after)| after));
     let name = trim_generic(about.unwrap_or(title));
     let words = name.split_whitespace().count();
     ((1..=5).contains(&words) && split_word(&name, "and").is_none() && split_word(&name, "to").is_none() && ends_in_machine(&name))

@@ -46,10 +46,13 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
     let straightened = column::matrix(table);
     let table = straightened.as_ref().unwrap_or(table);
     let (columns, header_is_row) = column::columns(table)?;
+    // A header that is a title, such as "Inbound:", heads all rows.
+    let has_title = [Role::Inbound, Role::Outbound].into_iter().all(|role| !columns.has(role));
+    let group = table.header.iter().map(|cell| one_line(&cell.text)).find(|text| has_title && words::flowing_in_prose(text).is_some() && column::role(text) != Some(Role::Direction));
     let mut reading = Reading::new(source, context);
     reading.budget = budget;
     let mut reader =
-        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), grouped: grouped(table), group: None, endless: None, bare: None, incomplete: None };
+        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), grouped: grouped(table), group, endless: None, bare: None, incomplete: None };
     if header_is_row {
         let span = table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
         reader.row(&Row { cells: table.header.clone(), span, is_wider: false }, 0);
@@ -243,6 +246,13 @@ impl TableReader<'_, '_, '_> {
                 }
             }
         }
+        for (role, name) in [(Role::TcpPort, "TCP"), (Role::UdpPort, "UDP")] {
+            let Some(column) = self.columns.of(role).filter(|_| !self.columns.has(Role::Port)) else { continue };
+            if !words::is_blank(&texts[column]) {
+                let ports = if cell::is_explicit(&texts[column]) { texts[column].to_string() } else { format!("{name} {}", texts[column]) };
+                self.services(row, number, &texts, &inherited, &ports, column, ticked);
+            }
+        }
         if let Some(column) = self.columns.of(Role::Port) {
             self.services(row, number, &texts, &inherited, &texts[column].clone(), column, ticked);
         } else if let Some(start) = self.columns.of(Role::PortStart) {
@@ -309,6 +319,7 @@ impl TableReader<'_, '_, '_> {
         };
         let protocol_text = self.columns.of(Role::Protocol).map(|column| texts[column].clone()).unwrap_or_default();
         let protocols = cell::protocols(&protocol_text);
+        let protocols = if protocols == cell::Protocols::default() { self.ticked_protocols(texts) } else { protocols };
         let is_portless = !protocols.transports.is_empty()
             && protocols.transports.iter().all(|transport| transport.protocol().is_some_and(|protocol| !protocol.has_ports()));
         let entries = match cell::read(ports) {
@@ -319,6 +330,9 @@ impl TableReader<'_, '_, '_> {
                 vec![Entry { is_any: true, ..Entry::default() }]
             }
             Ok(entries) if entries.is_empty() => return fail(self, place, "it names no port"),
+            Ok(entries) if flowing.is_some() && entries.iter().any(|entry| entry.is_any && entry.transports.is_empty()) && protocols.transports.is_empty() => {
+                return fail(self, place, "any port by any protocol is too wide to be meant");
+            }
             Ok(entries) => entries,
         };
         if !protocols.unknown.is_empty() {
@@ -404,11 +418,9 @@ impl TableReader<'_, '_, '_> {
         if transports.is_empty() && entry.is_any && !self.columns.has(Role::Protocol) {
             transports.push(Transport::Any);
         }
-        if transports.is_empty()
-            && let Some(protocol) = carrier(&label).or_else(|| stated_in(&note))
-        {
-            transports.push(Transport::Is(protocol));
-            ends.inferred.push(Field::Protocol);
+        if transports.is_empty() {
+            transports = carrier(&label).map(|protocol| vec![protocol]).or_else(|| stated_in(&label)).or_else(|| stated_in(&note)).unwrap_or_default().into_iter().map(Transport::Is).collect();
+            ends.inferred.extend((!transports.is_empty()).then_some(Field::Protocol));
         }
         if transports.is_empty() {
             transports.push(Transport::Unstated);
@@ -449,6 +461,15 @@ impl TableReader<'_, '_, '_> {
             inferred: ends.inferred,
         };
         self.reading.emit(draft, row.span.clone(), number);
+    }
+
+    /// "TCP" and "UDP" as columns of ticks beside a column of ports.
+    fn ticked_protocols(&self, texts: &[Arc<str>]) -> cell::Protocols {
+        let is_ticked = |role| self.columns.of(role).is_some_and(|column| words::is_yes(&texts[column]));
+        let mut found = cell::Protocols::default();
+        found.transports.extend(is_ticked(Role::TcpPort).then_some(Transport::Is(Protocol::TCP)));
+        found.transports.extend(is_ticked(Role::UdpPort).then_some(Transport::Is(Protocol::UDP)));
+        found
     }
 
     /// The text of a column of remarks. A bare "yes" means little without its header, a "no" nothing.
@@ -578,6 +599,9 @@ impl TableReader<'_, '_, '_> {
                 infer(&mut ends.destinations, &said.destinations, Field::Destination, true);
             }
         } else {
+            // A heading "Client ports" is not about ports at which clients listen.
+            let accepts = has_node_column || flowing == Some(Flowing::Inbound) || !node.iter().any(|name| words::is_client(name));
+            let node = if accepts { node } else { &[] };
             infer(&mut ends.destinations, if has_node_column || said.destinations.is_empty() { node } else { &said.destinations }, Field::Destination, !has_node_column);
             if !has_node_column && ends.sources.is_empty() {
                 infer(&mut ends.sources, &said.sources, Field::Source, true);
@@ -603,13 +627,15 @@ fn carrier(label: &str) -> Option<Protocol> {
     carriers.all(|carrier| carrier == Some(first)).then_some(first)
 }
 
-/// The only transport that a note names.
-fn stated_in(note: &str) -> Option<Protocol> {
-    let words: Vec<&str> = note.split(|c: char| !c.is_alphanumeric()).collect();
-    let has = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
+/// The only transport that a text names, or both in "TCP and UDP".
+fn stated_in(text: &str) -> Option<Vec<Protocol>> {
+    let words: Vec<String> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
+    let has = |name: &str| words.iter().any(|word| word == name);
+    let together = words.windows(3).any(|three| matches!(three, [a, and, b] if and == "and" && (a == "tcp" && b == "udp" || a == "udp" && b == "tcp")));
     match (has("tcp"), has("udp")) {
-        (true, false) => Some(Protocol::TCP),
-        (false, true) => Some(Protocol::UDP),
+        (true, false) => Some(vec![Protocol::TCP]),
+        (false, true) => Some(vec![Protocol::UDP]),
+        (true, true) if together => Some(vec![Protocol::TCP, Protocol::UDP]),
         _ => None,
     }
 }

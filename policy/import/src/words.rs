@@ -146,6 +146,12 @@ pub(crate) fn is_machine(word: &str) -> bool {
         || word.strip_suffix("ies").is_some_and(|stem| MACHINES.contains(&format!("{stem}y").as_str()))
 }
 
+/// Whether the name is of something that opens connections and accepts none.
+pub(crate) fn is_client(name: &str) -> bool {
+    let last = name.split_whitespace().next_back().unwrap_or("").to_lowercase();
+    matches!(last.trim_end_matches('s'), "client" | "browser" | "user" | "workstation")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flowing {
     Inbound,
