@@ -21,6 +21,9 @@ pub(crate) use view::{End, View};
 pub fn lint(rows: &[Row], context: &Context) -> Vec<Diagnostic> {
     let view = View::new(rows, context);
     let mut findings: Vec<_> = lints::ALL.iter().flat_map(|lint| lint(&view)).collect();
-    findings.sort_by_key(|finding| (finding.primary.as_ref().map(|label| label.span), finding.code));
+    let place = |finding: &Diagnostic| (finding.primary.as_ref().map(|label| label.span), finding.code);
+    findings.sort_by(|a, b| (place(a), &a.message).cmp(&(place(b), &b.message)));
+    // A service on TCP and UDP is two rows of one rule.
+    findings.dedup();
     findings
 }

@@ -7,7 +7,9 @@ use crate::{End, Row, View};
 
 pub(super) fn lint(view: &View) -> Vec<Diagnostic> {
     let is_any = |text: &str| end(text) == End::Any;
-    let rows: Vec<&Row> = view.rows.iter().filter(|row| is_any(&row.source) || is_any(&row.destination)).collect();
+    let mut rows: Vec<&Row> = view.rows.iter().filter(|row| is_any(&row.source) || is_any(&row.destination)).collect();
+    // The services of one rule of a policy are rows with one place.
+    rows.dedup_by_key(|row| row.span);
     if rows.is_empty() {
         return Vec::new();
     }
