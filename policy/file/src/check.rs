@@ -11,13 +11,13 @@ use ringwall_policy::{
     rule_meaning,
 };
 
-use crate::form::Report;
 use crate::near::list;
+use crate::report::Report;
 use crate::resolve::{Facts, Resolved};
 
 pub fn check(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
     let Resolved { policy, rules: facts, .. } = resolved;
-    if policy.nodes.is_empty() && !report.iter().any(Diagnostic::is_error) {
+    if policy.nodes.is_empty() && !report.has_errors() {
         let message = "the policy names no nodes, so nothing enforces it";
         report.push(Diagnostic::warning("RW0315", message).help("each machine is an entry under `nodes:`"));
     }
@@ -32,7 +32,7 @@ pub fn check(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
     session_timeouts(&whole, report);
     management(policy, &whole, report);
     resolvers(policy, &whole, now, report);
-    if !report.iter().any(Diagnostic::is_error) {
+    if !report.has_errors() {
         expectations(resolved, now, report);
     }
 }

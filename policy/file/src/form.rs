@@ -4,10 +4,9 @@ use ringwall_diagnostic::{Diagnostic, Span};
 use ringwall_policy::{Name, Stage};
 
 use crate::keys::Table;
-use crate::near::{list, nearest, suggest};
+use crate::near::{list, nearest};
+use crate::report::Report;
 use crate::yaml::{Node, Value};
-
-pub type Report = Vec<Diagnostic>;
 
 /// A piece of text with its place.
 #[derive(Clone, Debug)]
@@ -54,7 +53,8 @@ impl<'a> Fields<'a> {
                     let message = format!("{} has no key `{written}`", table.what);
                     let diagnostic = Diagnostic::error("RW0103", message).at(key.span, "unknown key");
                     let known = || table.keys.iter().map(|key| key.name);
-                    report.push(suggest(diagnostic, key.span, written, known()));
+                    let diagnostic = report.suggest(diagnostic, key.span, written, known());
+                    report.push(diagnostic);
                     meant.extend(nearest(written, known()));
                 }
                 Some(known) => match entries.iter().find(|(name, ..)| *name == known.name) {

@@ -11,8 +11,12 @@ pub mod edit;
 pub mod folder;
 mod form;
 mod keys;
+mod members;
 mod near;
+mod places;
+mod report;
 mod resolve;
+mod rule;
 mod schema;
 mod service;
 mod time;
@@ -21,6 +25,9 @@ mod yaml;
 
 use ringwall_diagnostic::{Diagnostic, Sources};
 use ringwall_policy::Policy;
+
+use document::Document;
+use report::Report;
 
 pub use schema::schema;
 pub use values::{Value, Values};
@@ -48,27 +55,22 @@ pub struct Parsed {
 pub fn parse(inputs: &[Input], values: &Values, now: u64) -> Parsed {
     let mut sources = Sources::new();
     let ids: Vec<_> = inputs.iter().map(|input| sources.add(&input.name, &input.text)).collect();
-    let mut diagnostics = Vec::new();
-    let mut document = document::Document::default();
+    let mut report = Report::default();
+    let mut document = Document::default();
     for (input, id) in inputs.iter().zip(ids) {
-        if let Some(root) = yaml::read(&input.text, id, &mut diagnostics) {
-            document.read(&root, &mut diagnostics);
+        if let Some(root) = yaml::read(&input.text, id, &mut report) {
+            document.read(&root, &mut report);
         }
     }
-    let is_whole = !diagnostics.iter().any(|diagnostic| diagnostic.code.0 == "RW0101");
-    let resolved = resolve::resolve(&document, values, &sources, &mut diagnostics);
+    let is_whole = !report.has("RW0101");
+    let resolved = resolve::resolve(&document, values, &sources, &mut report);
     if is_whole {
-        check::check(&resolved, now, &mut diagnostics);
+        check::check(&resolved, now, &mut report);
     } else {
-        diagnostics.retain(|diagnostic| !needs_all_files(diagnostic.code.0));
+        report.retain(|diagnostic| !needs_all_files(diagnostic.code.0));
     }
-    diagnostics.sort_by_key(|diagnostic| {
-        let place = diagnostic.primary.as_ref().map(|label| label.span);
-        (place.is_none(), place, diagnostic.code)
-    });
-    let is_complete = !diagnostics.iter().any(Diagnostic::is_error);
-    let policy = is_complete.then_some(resolved.policy);
-    Parsed { sources, policy, diagnostics }
+    let policy = (!report.has_errors()).then_some(resolved.policy);
+    Parsed { sources, policy, diagnostics: report.sorted() }
 }
 
 /// Whether a mistake may only seem one because a file could not be read.

@@ -1,22 +1,24 @@
 //! From what the files say to the model: every name and value is looked up, every group worked out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ringwall_diagnostic::{Diagnostic, Sources, Span};
 use ringwall_packet::AddressSet;
 use ringwall_policy::{
-    Action, End, Expectation, Group, Management, Name, Node, Origin, Policy, Rule, ServiceUse, Stage, rule_id,
+    Action, End, Expectation, Group, Management, Name, Node, Policy, Rule, ServiceUse, Stage, rule_id,
 };
 
-use crate::address::{self, Item};
-use crate::document::{Condition, Document, GroupDef, RuleDef, Single};
-use crate::form::{Report, Word, doubled};
-use crate::near::{list, suggest};
+use crate::address::Item;
+use crate::document::{Document, Single};
+use crate::form::{Word, doubled};
+use crate::members::{BUILT_IN, Kind, Members, Resolver, ranges};
+use crate::near::list;
+use crate::places::Places;
+use crate::report::Report;
+use crate::rule::{Condition, RuleDef};
 use crate::service::Services;
 use crate::values::Values;
-
-/// Ends that every policy has.
-pub const BUILT_IN: &[&str] = &["any", "internet", "internal"];
 
 /// The model, and what the checks of its meaning need beside it.
 pub struct Resolved<'a> {
@@ -36,83 +38,6 @@ pub struct Facts<'a> {
     pub destination_is_open: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Node(usize),
-    Floating(usize),
-    Group(usize),
-}
-
-/// What a group, or a list of items, comes to.
-#[derive(Clone, Default)]
-struct Members {
-    addresses: AddressSet,
-    names: BTreeSet<String>,
-    unbound: Vec<Word>,
-    broken: bool,
-}
-
-impl Members {
-    fn add(&mut self, other: &Self) {
-        self.addresses = self.addresses.union(&other.addresses);
-        self.names.extend(other.names.iter().cloned());
-        self.unbound.extend(other.unbound.iter().cloned());
-        self.broken |= other.broken;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.names.is_empty() && !self.broken && self.unbound.is_empty()
-    }
-}
-
-enum Memo {
-    New,
-    Open,
-    Done(Members),
-}
-
-struct Resolver<'a, 'r> {
-    document: &'a Document,
-    values: &'a Values,
-    places: Places<'a>,
-    kinds: BTreeMap<&'a str, (Kind, Span)>,
-    node_addresses: Vec<Members>,
-    floating: Vec<Members>,
-    memo: Vec<Memo>,
-    internal: Option<Members>,
-    internet: Option<Members>,
-    /// For each group, the groups that include its rules, near and far.
-    heirs: BTreeMap<usize, BTreeSet<usize>>,
-    /// For each section, whether its options are as it wants them.
-    sections_on: Vec<bool>,
-    /// Places of unbound values, with the lines that need them.
-    needed: BTreeMap<Span, (String, Vec<Span>)>,
-    /// Empty groups, with the lines that need them to have a member.
-    empty: BTreeMap<(usize, Action), Vec<Span>>,
-    report: &'r mut Report,
-}
-
-/// Finds lines without counting from the top each time.
-struct Places<'a> {
-    sources: &'a Sources,
-    newlines: BTreeMap<ringwall_diagnostic::SourceId, Vec<usize>>,
-}
-
-impl<'a> Places<'a> {
-    fn new(sources: &'a Sources) -> Self {
-        let newlines = sources.ids().map(|id| {
-            let text = sources.text(id);
-            (id, text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
-        });
-        Self { sources, newlines: newlines.collect() }
-    }
-
-    fn origin(&self, span: Span, section: Option<String>) -> Origin {
-        let line = self.newlines[&span.source].partition_point(|newline| *newline < span.start) + 1;
-        Origin { span, place: format!("{}:{line}", self.sources.name(span.source)), section }
-    }
-}
-
 /// Looks everything up. The policy is complete only when nothing was reported as an error.
 pub fn resolve<'a>(
     document: &'a Document,
@@ -121,29 +46,7 @@ pub fn resolve<'a>(
     report: &mut Report,
 ) -> Resolved<'a> {
     let mut services = Services::new(&document.services, report);
-    let mut resolver = Resolver {
-        document,
-        values,
-        places: Places::new(sources),
-        kinds: BTreeMap::new(),
-        node_addresses: Vec::new(),
-        floating: Vec::new(),
-        memo: document.groups.iter().map(|_| Memo::New).collect(),
-        internal: None,
-        internet: None,
-        heirs: BTreeMap::new(),
-        sections_on: Vec::new(),
-        needed: BTreeMap::new(),
-        empty: BTreeMap::new(),
-        report,
-    };
-    resolver.define_names();
-    resolver.define_addresses();
-    for index in 0..document.groups.len() {
-        resolver.group(index);
-    }
-    resolver.define_heirs();
-
+    let mut resolver = Resolver::new(document, values, Places::new(sources), report);
     resolver.sections_on = document.sections.iter().map(|section| resolver.are_met(&section.conditions)).collect();
     let mut facts = Vec::new();
     let mut rules = Vec::new();
@@ -187,331 +90,17 @@ pub fn resolve<'a>(
 }
 
 impl<'a> Resolver<'a, '_> {
-    fn define_names(&mut self) {
-        let document = self.document;
-        let nodes = document.nodes.iter().enumerate().map(|(at, def)| (&def.name, Kind::Node(at), def.span));
-        let floating = document.floating.iter().enumerate().map(|(at, def)| (&def.name, Kind::Floating(at), def.span));
-        let groups = document.groups.iter().enumerate().map(|(at, def)| (&def.name, Kind::Group(at), def.span));
-        for (name, kind, span) in nodes.chain(floating).chain(groups) {
-            if BUILT_IN.contains(&name.as_str()) || address::looks_like_address(name.as_str()) {
-                let what = if BUILT_IN.contains(&name.as_str()) { "is built in" } else { "reads as an address" };
-                let diagnostic = Diagnostic::error("RW0107", format!("`{name}` {what}, so nothing can be named so"));
-                self.report.push(diagnostic.at(span, "choose another name"));
-            }
-            match self.kinds.get(name.as_str()) {
-                Some((_, first)) => self.report.push(doubled(&format!("the name `{name}`"), *first, span)),
-                None => {
-                    self.kinds.insert(name.as_str(), (kind, span));
-                }
-            }
-        }
-    }
-
-    fn define_addresses(&mut self) {
-        let document = self.document;
-        for def in &document.nodes {
-            let members = self.plain_items(&def.addresses, def.span);
-            self.node_addresses.push(members);
-        }
-        self.refuse_shared_addresses();
-        for def in &document.floating {
-            let members = self.plain_items(&def.addresses, def.span);
-            self.floating.push(members);
-        }
-        let Some((span, items)) = &document.internal else { return };
-        let internal = self.plain_items(items, *span);
-        if internal.is_empty() {
-            let message = "`internal` has no prefix, so everything would be `internet`";
-            self.report.push(Diagnostic::error("RW0218", message).at(*span, ""));
-        }
-        let nodes = self.node_addresses.iter().chain(&self.floating).map(|members| members.addresses.clone()).collect();
-        let internet = Members {
-            addresses: Policy::internet(&internal.addresses, &nodes),
-            broken: internal.broken,
-            ..Members::default()
-        };
-        self.internal = Some(internal);
-        self.internet = Some(internet);
-    }
-
-    fn refuse_shared_addresses(&mut self) {
-        let mut seen: Vec<(std::net::IpAddr, std::net::IpAddr, usize)> = Vec::new();
-        for (node, members) in self.node_addresses.iter().enumerate() {
-            let v4 = members.addresses.v4.intervals().iter().map(|i| (i.first().into(), i.last().into(), node));
-            let v6 = members.addresses.v6.intervals().iter().map(|i| (i.first().into(), i.last().into(), node));
-            seen.extend(v4.chain(v6));
-        }
-        seen.sort_unstable();
-        let mut last: Option<(std::net::IpAddr, usize)> = None;
-        let mut reported = BTreeSet::new();
-        for (from, to, node) in seen {
-            if let Some((end, other)) = last.filter(|(end, other)| from <= *end && *other != node)
-                && reported.insert((other.min(node), other.max(node)))
-            {
-                let (first, second) = (&self.document.nodes[other.min(node)], &self.document.nodes[other.max(node)]);
-                let message = format!("{} is an address of two nodes", from.min(end));
-                let diagnostic = Diagnostic::error("RW0215", message).at(second.span, "this node has it");
-                let help = "an address that moves between nodes goes under `floating:`";
-                self.report.push(diagnostic.related(first.span, "and this one").help(help));
-            }
-            if last.is_none_or(|(end, _)| end < to) {
-                last = Some((to, node));
-            }
-        }
-    }
-
-    /// Items where every value must be bound and no name may stand.
-    fn plain_items(&mut self, items: &[(Word, Item)], user: Span) -> Members {
-        let mut members = self.items(items, |_| None);
-        for (word, item) in items {
-            if let Item::Name(_) = item {
-                let message = format!("`{}` is not an address", word.text);
-                self.report.push(Diagnostic::error("RW0205", message).at(word.span, ""));
-                members.broken = true;
-            }
-        }
-        self.need(&members, user);
-        members.broken |= !members.unbound.is_empty();
-        members
-    }
-
-    /// What items come to; names among them are looked up by `named`.
-    fn items(&mut self, items: &[(Word, Item)], mut named: impl FnMut(&Word) -> Option<Members>) -> Members {
-        let mut members = Members::default();
-        let mut sets = Vec::with_capacity(items.len());
-        for (word, item) in items {
-            match item {
-                Item::Addresses(addresses) => sets.push(addresses.clone()),
-                Item::Bad => members.broken = true,
-                Item::Name(name) => match named(name) {
-                    Some(found) => members.add(&found),
-                    None => members.broken = true,
-                },
-                Item::Value(name) => match self.values.get(&name.text) {
-                    None => members.unbound.push(word.clone()),
-                    Some(value) => {
-                        let separators = |c: char| c == ',' || c.is_whitespace();
-                        for text in value.text.split(separators).filter(|text| !text.is_empty()) {
-                            let part = Word { text: text.to_owned(), span: word.span };
-                            match address::item(&part) {
-                                Ok(Item::Addresses(addresses)) => sets.push(addresses),
-                                other => {
-                                    members.broken = true;
-                                    let message = match other {
-                                        Err(diagnostic) => diagnostic.message,
-                                        Ok(_) => format!("`{text}` is not an address"),
-                                    };
-                                    let diagnostic = Diagnostic::error("RW0212", message).at(word.span, "");
-                                    self.report.push(diagnostic.note(format!("the value comes from {}", value.origin)));
-                                }
-                            }
-                        }
-                    }
-                },
-            }
-        }
-        members.addresses = sets.into_iter().chain([std::mem::take(&mut members.addresses)]).collect();
-        members
-    }
-
-    fn need(&mut self, members: &Members, user: Span) {
-        for word in &members.unbound {
-            let (_, users) = self.needed.entry(word.span).or_insert_with(|| (word.text.clone(), Vec::new()));
-            if users.last() != Some(&user) {
-                users.push(user);
-            }
-        }
-    }
-
-    fn unknown(&mut self, word: &Word, what: &str) {
-        let diagnostic = Diagnostic::error("RW0201", format!("there is no {what} `{}`", word.text)).at(word.span, "");
-        let known = self.kinds.keys().copied().chain(BUILT_IN.iter().copied());
-        let diagnostic = suggest(diagnostic, word.span, &word.text, known);
-        let is_address = !matches!(address::item(word), Ok(Item::Name(_)));
-        self.report.push(match is_address {
-            true => diagnostic.help("addresses get a name under `groups:` first"),
-            false => diagnostic,
-        });
-    }
-
-    /// Looks a name up that must stand for a set of addresses of ours.
-    fn member(&mut self, word: &Word) -> Option<Members> {
-        match self.kinds.get(word.text.as_str()).copied() {
-            Some((Kind::Node(at), _)) => Some(self.node_addresses[at].clone()),
-            Some((Kind::Floating(at), _)) => Some(self.floating[at].clone()),
-            Some((Kind::Group(at), _)) => Some(self.group(at)),
-            None if word.text == "internal" => self.built_in(word),
-            None => {
-                self.unknown(word, "group or node");
-                None
-            }
-        }
-    }
-
-    fn built_in(&mut self, word: &Word) -> Option<Members> {
-        let found = match word.text.as_str() {
-            "any" => return Some(Members { addresses: AddressSet::full(), ..Members::default() }),
-            "internal" => self.internal.clone(),
-            _ => self.internet.clone(),
-        };
-        if found.is_none() {
-            let message = format!("`{}` needs `internal:`", word.text);
-            let diagnostic = Diagnostic::error("RW0218", message).at(word.span, "");
-            let help = "say which prefixes are yours, such as `internal: [192.0.2.0/24]`";
-            self.report.push(diagnostic.help(help));
-        }
-        found
-    }
-
-    fn group(&mut self, index: usize) -> Members {
-        match &self.memo[index] {
-            Memo::Done(members) => return members.clone(),
-            Memo::Open => return Members { broken: true, ..Members::default() },
-            Memo::New => self.memo[index] = Memo::Open,
-        }
-        let document = self.document;
-        let def = &document.groups[index];
-        let mut members = self.items(&def.addresses, |_| None);
-        members.broken |= def.broken;
-        members.names = def.names.iter().map(|name| name.text.trim_end_matches('.').to_ascii_lowercase()).collect();
-        for word in &def.nodes {
-            match self.kinds.get(word.text.as_str()).copied() {
-                Some((Kind::Node(at), _)) => members.add(&self.node_addresses[at].clone()),
-                Some((Kind::Floating(at), _)) => members.add(&self.floating[at].clone()),
-                found => {
-                    members.broken = true;
-                    self.wrong_kind(word, found, "node");
-                }
-            }
-        }
-        for word in &def.groups {
-            match self.kinds.get(word.text.as_str()).copied() {
-                Some((Kind::Group(at), span)) => {
-                    if matches!(self.memo[at], Memo::Open) {
-                        let message = format!("the group `{}` is a member of itself", word.text);
-                        let diagnostic = Diagnostic::error("RW0213", message).at(word.span, "");
-                        self.report.push(diagnostic.related(span, "the circle goes through here"));
-                    }
-                    let other = self.group(at);
-                    members.add(&other);
-                }
-                found => {
-                    members.broken = true;
-                    self.wrong_kind(word, found, "group");
-                }
-            }
-        }
-        members.add(&self.labelled(def));
-        self.except(def, &mut members);
-        self.memo[index] = Memo::Done(members.clone());
-        members
-    }
-
-    fn wrong_kind(&mut self, word: &Word, found: Option<(Kind, Span)>, wanted: &str) {
-        let (kind, key, span) = match found {
-            None if BUILT_IN.contains(&word.text.as_str()) => {
-                let message = format!("`{}` is not a {wanted}", word.text);
-                self.report.push(Diagnostic::error("RW0220", message).at(word.span, "built in; only rules name it"));
-                return;
-            }
-            None => return self.unknown(word, wanted),
-            Some((Kind::Node(_), span)) => ("node", "nodes:", span),
-            Some((Kind::Floating(_), span)) => ("floating address", "nodes:", span),
-            Some((Kind::Group(_), span)) => ("group", "groups:", span),
-        };
-        let diagnostic = Diagnostic::error("RW0220", format!("`{}` is a {kind}, not a {wanted}", word.text));
-        self.report.push(diagnostic.at(word.span, format!("belongs under `{key}`")).related(span, "named here"));
-    }
-
-    fn labelled(&self, def: &GroupDef) -> Members {
-        let mut members = Members::default();
-        if def.labels.is_empty() {
-            return members;
-        }
-        for (node, own) in self.document.nodes.iter().zip(&self.node_addresses) {
-            let has = |(name, value): &(Name, Word)| node.labels.iter().any(|(n, v)| n == name && *v == value.text);
-            if def.labels.iter().all(has) {
-                members.add(own);
-            }
-        }
-        members
-    }
-
-    fn except(&mut self, def: &GroupDef, members: &mut Members) {
-        for (word, item) in &def.except {
-            let part = match item {
-                Item::Name(name) => match self.kinds.get(name.text.as_str()) {
-                    Some((Kind::Group(at), span)) if matches!(self.memo[*at], Memo::Open) => {
-                        let message = format!("the group `{}` leaves out itself", name.text);
-                        let diagnostic = Diagnostic::error("RW0213", message).at(word.span, "");
-                        self.report.push(diagnostic.related(*span, "the circle goes through here"));
-                        None
-                    }
-                    _ => self.member(name),
-                },
-                _ => Some(self.items(std::slice::from_ref(&(word.clone(), item.clone())), |_| None)),
-            };
-            let Some(part) = part else {
-                members.broken = true;
-                continue;
-            };
-            if !part.names.is_empty() {
-                let message = format!("`except` can't leave out the DNS names of `{}`", word.text);
-                let note = "what a name stands for is known to a resolver, not here";
-                self.report.push(Diagnostic::error("RW0303", message).at(word.span, "").note(note));
-                members.broken = true;
-            } else if part.is_empty() {
-                let message = format!("`{}` is empty, so `except` leaves nothing out", word.text);
-                self.report.push(Diagnostic::error("RW0302", message).at(word.span, ""));
-                members.broken = true;
-            }
-            members.addresses = members.addresses.difference(&part.addresses);
-            members.unbound.extend(part.unbound);
-            members.broken |= part.broken;
-        }
-    }
-
-    fn define_heirs(&mut self) {
-        let document = self.document;
-        for (heir, def) in document.groups.iter().enumerate() {
-            for word in &def.includes_rules_of {
-                match self.kinds.get(word.text.as_str()).copied() {
-                    Some((Kind::Group(at), _)) => {
-                        self.heirs.entry(at).or_default().insert(heir);
-                    }
-                    found => self.wrong_kind(word, found, "group"),
-                }
-            }
-        }
-        loop {
-            let far: Vec<(usize, usize)> = self
-                .heirs
-                .iter()
-                .flat_map(|(at, near)| near.iter().map(move |heir| (*at, *heir)))
-                .flat_map(|(at, heir)| self.heirs.get(&heir).into_iter().flatten().map(move |far| (at, *far)))
-                .filter(|(at, far)| at != far && !self.heirs[at].contains(far))
-                .collect();
-            if far.is_empty() {
-                break;
-            }
-            for (at, far) in far {
-                self.heirs.entry(at).or_default().insert(far);
-            }
-        }
-    }
-
     /// Whether all options are as the conditions want them.
     fn are_met(&mut self, conditions: &[Condition]) -> bool {
         let mut met = true;
         for condition in conditions {
-            let options = &self.document.options;
-            match options.iter().find(|(name, _)| name.text == condition.option.text) {
-                Some((_, value)) => met &= *value != condition.negated,
+            match self.options.get(condition.option.text.as_str()) {
+                Some(value) => met &= *value != condition.negated,
                 None => {
                     let Word { text, span } = &condition.option;
                     let diagnostic = Diagnostic::error("RW0203", format!("there is no option `{text}`")).at(*span, "");
-                    let known = options.iter().map(|(name, _)| name.text.as_str());
-                    self.report.push(suggest(diagnostic, *span, text, known));
+                    let diagnostic = self.report.suggest(diagnostic, *span, text, self.options.keys().copied());
+                    self.report.push(diagnostic);
                     met = false;
                 }
             }
@@ -528,11 +117,15 @@ impl<'a> Resolver<'a, '_> {
         self.are_met(&def.conditions) && section
     }
 
-    /// One end of a line, with the groups that include its rules; `None` when a name is unknown.
+    /// One end of a line, with the groups that include its rules; whether some of it is missing, and
+    /// whether it is open to everybody. `None` when there is no more room.
     fn end(&mut self, words: &[Word], user: &EndUse) -> Option<(End, bool, bool)> {
         let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(", ");
-        let mut whole = Members::default();
+        let mut parts = Vec::new();
         let mut open = false;
+        if self.is_full() {
+            return None;
+        }
         for word in words {
             let members = match self.kinds.get(word.text.as_str()).copied() {
                 None if BUILT_IN.contains(&word.text.as_str()) => {
@@ -549,23 +142,25 @@ impl<'a> Resolver<'a, '_> {
                 }
                 _ => self.member(word),
             };
-            let Some(members) = members else {
-                whole.broken = true;
+            let Some(mut members) = members else {
+                parts.push(Members::broken());
                 continue;
             };
-            whole.broken |= user.is_on && self.refuse_names(word, user, &members);
-            whole.add(&members);
+            members.broken |= user.is_on && self.refuse_names(word, user, &members);
+            parts.push(members);
             if let Some((Kind::Group(at), _)) = self.kinds.get(word.text.as_str()).copied().filter(|_| user.inherits) {
                 for heir in self.heirs.get(&at).cloned().into_iter().flatten() {
-                    let members = self.group(heir);
-                    whole.broken |= user.is_on && self.refuse_names(word, user, &members);
-                    whole.add(&members);
+                    let mut members = self.group(heir);
+                    members.broken |= user.is_on && self.refuse_names(word, user, &members);
+                    parts.push(members);
                 }
             }
         }
+        let whole: Members = parts.into_iter().collect();
         if user.is_on {
             self.need(&whole, user.span);
         }
+        self.grow(&whole, user.span);
         let broken = whole.broken || !whole.unbound.is_empty();
         Some((End { text, addresses: whole.addresses, names: whole.names }, broken, open))
     }
@@ -600,14 +195,14 @@ impl<'a> Resolver<'a, '_> {
         let words = def.services.as_ref().map(|(_, words)| words.as_slice()).unwrap_or_default();
         let mut broken = false;
         let mut found: Vec<ServiceUse> = Vec::with_capacity(words.len());
-        for (at, word) in words.iter().enumerate() {
-            match services.resolve(word, self.report) {
-                Some(service) if found.iter().any(|other| other.text == service.text) => {
-                    let first = words[..at].iter().find(|other| other.text == word.text).map_or(word.span, |w| w.span);
-                    self.report.push(doubled(&format!("the service `{}`", word.text), first, word.span));
-                }
-                Some(service) => found.push(service),
-                None => broken = true,
+        let mut first_places: BTreeMap<&str, Span> = BTreeMap::new();
+        for word in words {
+            if let Some(first) = first_places.insert(&word.text, word.span) {
+                self.report.push(doubled(&format!("the service `{}`", word.text), first, word.span));
+            } else if let Some(service) = services.resolve(word, self.report) {
+                found.push(service);
+            } else {
+                broken = true;
             }
         }
         (found, broken)
@@ -678,7 +273,7 @@ impl<'a> Resolver<'a, '_> {
             let message = format!("no node has an interface `{}`", word.text);
             let diagnostic = Diagnostic::error("RW0204", message).at(word.span, "");
             let known: BTreeSet<&str> = interfaces().map(Name::as_str).collect();
-            let diagnostic = suggest(diagnostic, word.span, &word.text, known);
+            let diagnostic = self.report.suggest(diagnostic, word.span, &word.text, known);
             self.report.push(diagnostic.help("a node's `interfaces:` gives the policy's names"));
         }
         found
@@ -719,11 +314,11 @@ impl<'a> Resolver<'a, '_> {
     fn protected(&mut self) -> AddressSet {
         let document = self.document;
         let Some((span, items)) = &document.protected else { return AddressSet::default() };
-        let mut whole = Members::default();
+        let mut parts = Vec::new();
         for (word, item) in items {
             let members = match item {
                 Item::Name(name) => self.member(name),
-                _ => Some(self.items(std::slice::from_ref(&(word.clone(), item.clone())), |_| None)),
+                _ => Some(self.item(&(word.clone(), item.clone()))),
             };
             let Some(members) = members else { continue };
             if members.is_empty() {
@@ -733,30 +328,39 @@ impl<'a> Resolver<'a, '_> {
                 let message = format!("`{}` has DNS names, so it can't be protected", word.text);
                 self.report.push(Diagnostic::error("RW0303", message).at(word.span, ""));
             }
-            whole.add(&members);
+            parts.push(members);
         }
+        let whole: Members = parts.into_iter().collect();
         self.need(&whole, *span);
         whole.addresses
     }
 
     fn groups(&mut self) -> BTreeMap<Name, Group> {
         let document = self.document;
+        let mut owners: BTreeMap<IpAddr, (IpAddr, &Name)> = BTreeMap::new();
+        for (node, own) in document.nodes.iter().zip(&self.node_addresses) {
+            owners.extend(ranges(&own.addresses).map(|(first, last)| (first, (last, &node.name))));
+        }
         let mut groups = BTreeMap::new();
+        if self.is_full() {
+            return groups;
+        }
         for (at, def) in document.groups.iter().enumerate() {
-            let members = self.group(at);
-            let nodes = document.nodes.iter().zip(&self.node_addresses);
-            let nodes = nodes.filter(|(_, own)| !own.addresses.is_disjoint(&members.addresses));
-            groups.insert(
-                def.name.clone(),
-                Group {
-                    name: def.name.clone(),
-                    nodes: nodes.map(|(node, _)| node.name.clone()).collect(),
-                    addresses: members.addresses,
-                    names: members.names,
-                    may_be_empty: def.may_be_empty,
-                    origin: self.places.origin(def.span, None),
-                },
-            );
+            let Members { addresses, names, .. } = self.group(at);
+            let mut nodes = BTreeSet::new();
+            for (first, last) in ranges(&addresses) {
+                // Nodes share no address, so only the last one that begins before can reach into the range.
+                let before = owners.range(..first).next_back().filter(|(_, (end, _))| *end >= first);
+                let inside = owners.range(first..=last).map(|(_, (_, node))| *node);
+                nodes.extend(before.map(|(_, (_, node))| *node).into_iter().chain(inside).cloned());
+            }
+            if let Some((span, _)) = def.stage.filter(|_| nodes.is_empty() && !def.may_be_empty && !def.broken) {
+                let message = format!("`stage` means nothing on `{}`, which has no node", def.name);
+                self.report.push(Diagnostic::warning("RW0320", message).at(span, ""));
+            }
+            let (name, may_be_empty) = (def.name.clone(), def.may_be_empty);
+            let origin = self.places.origin(def.span, None);
+            groups.insert(name.clone(), Group { name, addresses, names, nodes, may_be_empty, origin });
         }
         groups
     }
@@ -827,37 +431,6 @@ impl<'a> Resolver<'a, '_> {
             self.report.push(diagnostic.related(def.span, "give it a stage of its own"));
         }
         stage
-    }
-
-    /// Reports the values and members that lines need and don't have.
-    fn report_needs(&mut self) {
-        const SHOWN: usize = 5;
-        let with_users = |diagnostic: Diagnostic, users: &[Span], text: &str| {
-            let shown = users.iter().take(SHOWN).fold(diagnostic, |diagnostic, user| diagnostic.related(*user, text));
-            match users.len().saturating_sub(SHOWN) {
-                0 => shown,
-                more => shown.note(format!("{more} more lines need it")),
-            }
-        };
-        for (span, (text, users)) in std::mem::take(&mut self.needed) {
-            let diagnostic = Diagnostic::error("RW0211", format!("`{text}` is not bound to anything")).at(span, "");
-            let name = text.trim_start_matches('$');
-            let help = format!("bind it with `--set {name}=ADDRESSES`, `RINGWALL_VALUE_{name}` or in a `--values` file");
-            self.report.push(with_users(diagnostic, &users, "needs it").help(help));
-        }
-        for ((at, action), users) in std::mem::take(&mut self.empty) {
-            let def = &self.document.groups[at];
-            let code = if action == Action::Allow { "RW0301" } else { "RW0302" };
-            let diagnostic = Diagnostic::error(code, format!("the group `{}` is empty", def.name)).at(def.span, "");
-            let mut diagnostic = with_users(diagnostic, &users, "needs a member");
-            for (name, value) in &def.labels {
-                diagnostic = diagnostic.note(format!("wanted are nodes with the label `{name}: {}`", value.text));
-            }
-            self.report.push(match action {
-                Action::Allow => diagnostic.help("if that is meant, say `may_be_empty: true` in the group"),
-                Action::Deny => diagnostic.help("a deny that denies nothing only looks safe: take it out"),
-            });
-        }
     }
 }
 

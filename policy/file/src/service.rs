@@ -8,6 +8,7 @@ use ringwall_policy::ServiceUse;
 
 use crate::form::{Word, doubled};
 use crate::near::{list, nearest};
+use crate::report::Report;
 
 /// ICMP types by meaning: name, type in IPv4 and in IPv6. The names are nft(8)'s "ICMP TYPE TYPE"
 /// and "ICMPV6 TYPE TYPE"; the numbers are IANA's.
@@ -56,9 +57,10 @@ pub struct Services {
 
 impl Services {
     /// With the policy's own services, which may name anything but each other.
-    pub fn new(definitions: &[(Word, Vec<Word>)], report: &mut Vec<Diagnostic>) -> Self {
+    pub fn new(definitions: &[(Word, Vec<Word>)], report: &mut Report) -> Self {
         let mut services = Self { own: BTreeMap::new(), known: BTreeMap::new() };
         let mut resolved = BTreeMap::new();
+        let names: BTreeMap<&str, &Word> = definitions.iter().map(|(name, _)| (name.text.as_str(), name)).collect();
         let mut first_places: BTreeMap<&str, &Word> = BTreeMap::new();
         for (name, words) in definitions {
             if let Some(first) = first_places.insert(&name.text, name) {
@@ -74,8 +76,8 @@ impl Services {
             }
             let uppers: Vec<Option<UpperSet>> = words
                 .iter()
-                .map(|word| match definitions.iter().find(|(other, _)| other.text == word.text) {
-                    Some((other, _)) => {
+                .map(|word| match names.get(word.text.as_str()) {
+                    Some(other) => {
                         let message = format!("a service can't be made of the policy's own `{}`", word.text);
                         let diagnostic = Diagnostic::error("RW0220", message).at(word.span, "write its ports here");
                         report.push(diagnostic.related(other.span, "an own service"));
@@ -97,12 +99,12 @@ impl Services {
     }
 
     /// What the word stands for; `None` when that has been reported.
-    pub fn resolve(&mut self, word: &Word, report: &mut Vec<Diagnostic>) -> Option<ServiceUse> {
+    pub fn resolve(&mut self, word: &Word, report: &mut Report) -> Option<ServiceUse> {
         let text = word.text.trim();
         let upper = match (self.known.get(text), self.own.get(text)) {
             (Some(upper), _) => upper.clone(),
             (None, Some(own)) => own.clone()?,
-            (None, None) => match self.parse(text, word) {
+            (None, None) => match self.parse(text, word, report.is_full()) {
                 Ok(upper) => upper,
                 Err(diagnostic) => {
                     report.push(*diagnostic);
@@ -114,9 +116,9 @@ impl Services {
         Some(ServiceUse { text: text.to_owned(), upper })
     }
 
-    fn parse(&self, text: &str, word: &Word) -> Result<UpperSet, Box<Diagnostic>> {
+    fn parse(&self, text: &str, word: &Word, is_full: bool) -> Result<UpperSet, Box<Diagnostic>> {
         let Some((protocol, rest)) = text.split_once('/') else {
-            return self.named(text, word);
+            return self.named(text, word, is_full);
         };
         if protocol == "proto" {
             return match rest.parse::<u8>() {
@@ -142,7 +144,7 @@ impl Services {
         Ok(UpperCube::ports(found, ports).into_iter().collect())
     }
 
-    fn named(&self, text: &str, word: &Word) -> Result<UpperSet, Box<Diagnostic>> {
+    fn named(&self, text: &str, word: &Word, is_full: bool) -> Result<UpperSet, Box<Diagnostic>> {
         if text == "any" {
             return Ok(UpperSet::any());
         }
@@ -162,6 +164,9 @@ impl Services {
             return Ok(cubes.collect());
         }
         let diagnostic = Diagnostic::error("RW0202", format!("there is no service `{text}`")).at(word.span, "");
+        if is_full {
+            return Err(Box::new(diagnostic));
+        }
         let near = nearest(text, self.own.keys().map(String::as_str)).or_else(|| near_registered(text));
         Err(Box::new(match near {
             Some(name) => diagnostic.fix(word.span, name),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ringwall_diagnostic::{Diagnostic, Sources};
 
 use crate::form;
+use crate::report::Report;
 use crate::yaml;
 use crate::Input;
 
@@ -38,7 +39,7 @@ impl Values {
 
     /// Binds all of a file of values: YAML, one `NAME: address` or `NAME: [addresses]` a line.
     pub fn bind_file(&mut self, input: &Input) -> (Sources, Vec<Diagnostic>) {
-        let (mut sources, mut report) = (Sources::new(), Vec::new());
+        let (mut sources, mut report) = (Sources::new(), Report::default());
         let source = sources.add(&input.name, &input.text);
         if let Some(root) = yaml::read(&input.text, source, &mut report) {
             for (name, span, node) in form::named(&root, &mut report) {
@@ -46,7 +47,7 @@ impl Values {
                 self.bind(name.as_str(), words.join(" "), sources.place(span));
             }
         }
-        (sources, report)
+        (sources, report.sorted())
     }
 }
 

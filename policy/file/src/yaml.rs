@@ -10,8 +10,10 @@ use std::ops::Range;
 use granit_parser::{Event, Parser, ScalarStyle, ScanError};
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
 
+use crate::report::Report;
+
 /// Far above any policy that a person keeps; a bound on memory.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 16 << 20;
 const MAX_NESTING: usize = 32;
 
 #[derive(Debug)]
@@ -73,11 +75,11 @@ impl fmt::Display for Value {
 
 /// The tree of a text: `None` when it is empty or can't be read. What is refused is left out of the
 /// tree and reported, and the rest is read on.
-pub fn read(text: &str, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> Option<Node> {
+pub fn read(text: &str, source: SourceId, report: &mut Report) -> Option<Node> {
     if text.len() > MAX_BYTES {
         let message = format!("the file has more than {} MiB", MAX_BYTES >> 20);
         let place = Span { source, start: 0, end: 0 };
-        diagnostics.push(Diagnostic::error("RW0101", message).at(place, ""));
+        report.push(Diagnostic::error("RW0101", message).at(place, ""));
         return None;
     }
     let options = granit_parser::options! {
@@ -87,7 +89,7 @@ pub fn read(text: &str, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> 
         flow_nesting_limit: MAX_NESTING,
         block_nesting_limit: MAX_NESTING,
     };
-    let mut builder = Builder { text, source, diagnostics, open: Vec::new(), root: None, documents: 0 };
+    let mut builder = Builder { text, source, report, open: Vec::new(), root: None, documents: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
             Ok((event, span)) => {
@@ -110,7 +112,7 @@ pub fn read(text: &str, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> 
 struct Builder<'a> {
     text: &'a str,
     source: SourceId,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    report: &'a mut Report,
     open: Vec<Open>,
     root: Option<Node>,
     documents: usize,
@@ -184,7 +186,7 @@ impl Builder<'_> {
         if is_scalar && !written.contains(['"', '\'', '\n', '\\']) {
             diagnostic = diagnostic.fix(span, format!("\"{written}\""));
         }
-        self.diagnostics.push(diagnostic);
+        self.report.push(diagnostic);
         written
     }
 
@@ -207,7 +209,7 @@ impl Builder<'_> {
     fn refuse(&mut self, start: usize, end: usize, what: &str, instead: &str) {
         let span = self.span(start, end.max(start));
         let diagnostic = Diagnostic::error("RW0102", format!("{what} has no place in a policy"));
-        self.diagnostics.push(diagnostic.at(span, "").help(instead.to_owned()));
+        self.report.push(diagnostic.at(span, "").help(instead.to_owned()));
     }
 
     fn syntax(&mut self, error: &ScanError) {
@@ -215,6 +217,6 @@ impl Builder<'_> {
         let start = self.text.floor_char_boundary(at);
         let end = self.text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
         let diagnostic = Diagnostic::error("RW0101", "this is not YAML from here on");
-        self.diagnostics.push(diagnostic.at(self.span(start, end), error.info()));
+        self.report.push(diagnostic.at(self.span(start, end), error.info()));
     }
 }

