@@ -2,15 +2,13 @@
 
 use ringwall_diagnostic::{Diagnostic, Sources};
 use ringwall_import::{Field, Guide};
-use ringwall_lint::{Context, Direction, Inferred, Ports, Prose, Role, Row, Timeout, Transport, lint, paragraphs};
+use ringwall_lint::{Context, Direction, Inferred, Ports, Role, Row, Timeout, Transport, lint, paragraphs};
 use ringwall_packet::Protocol;
-use ringwall_policy::{Action, Policy};
+use ringwall_policy::{Action, Group, Policy, Rule};
 
 /// What the linter says about a guide.
 pub fn of_guide(guide: &Guide, sources: &Sources) -> Vec<Diagnostic> {
     let rows: Vec<Row> = guide.flows.iter().filter(|flow| flow.action == ringwall_import::Action::Allow).map(|flow| row(guide, flow)).collect();
-    let mut prose = paragraphs(guide.source, sources.text(guide.source));
-    prose.extend(guide.notes.iter().map(|note| Prose { section: String::new(), text: note.text.clone(), span: note.span }));
     let context = Context {
         min_tls: None,
         roles: guide
@@ -23,7 +21,7 @@ pub fn of_guide(guide: &Guide, sources: &Sources) -> Vec<Diagnostic> {
                 ..Role::default()
             })
             .collect(),
-        prose,
+        prose: paragraphs(guide.source, sources.text(guide.source)),
         timeouts: guide
             .timeouts
             .iter()
@@ -73,24 +71,39 @@ fn row(guide: &Guide, flow: &ringwall_import::Flow) -> Row {
 
 /// What the linter says about a policy.
 pub fn of_policy(policy: &Policy) -> Vec<Diagnostic> {
+    let allows = policy.rules.iter().filter(|rule| rule.action == Action::Allow);
+    let rows: Vec<Row> = allows.flat_map(rule_rows).collect();
+    let context = Context {
+        min_tls: policy.min_tls.map(|version| version.to_string()),
+        roles: policy.groups.values().map(|group| role(policy, group)).collect(),
+        prose: Vec::new(),
+        timeouts: Vec::new(),
+    };
+    lint(&rows, &context)
+}
+
+/// One row for each pair of groups, protocol and service of a rule.
+fn rule_rows(rule: &Rule) -> Vec<Row> {
     let mut rows = Vec::new();
-    for rule in policy.rules.iter().filter(|rule| rule.action == Action::Allow) {
-        for service in &rule.services {
-            let numeric = service.text.contains('/') || service.text == "any";
-            for cube in service.upper.cubes() {
-                let ports = match cube.destination_ports() {
-                    ports if ports.is_full() => Ports::Any,
-                    ports => Ports::Are(ports.clone()),
+    for service in &rule.services {
+        // A name that the policy itself gives to other ports says nothing about the registry's.
+        let is_registered = ringwall_services::canonical(&service.text).is_some()
+            || !ringwall_services::registered(&service.text).is_empty();
+        for cube in service.upper.cubes() {
+            for protocol in protocols(cube) {
+                let ports = match protocol {
+                    Transport::Is(protocol) if !protocol.has_ports() => Ports::Unstated,
+                    _ if cube.destination_ports().is_full() => Ports::Any,
+                    _ => Ports::Are(cube.destination_ports().clone()),
                 };
-                for protocol in protocols(cube) {
-                    let has_ports = matches!(protocol, Transport::Is(protocol) if protocol.has_ports());
+                for (source, destination) in ends(rule) {
                     rows.push(Row {
                         section: rule.origin.section.clone().unwrap_or_default(),
-                        source: rule.source.text.clone(),
-                        destination: rule.destination.text.clone(),
+                        source: source.to_owned(),
+                        destination: destination.to_owned(),
                         protocol,
-                        ports: if has_ports || protocol == Transport::Any { ports.clone() } else { Ports::Unstated },
-                        label: (!numeric).then(|| service.text.clone()),
+                        ports: ports.clone(),
+                        label: is_registered.then(|| service.text.clone()),
                         direction: if rule.both_ways { Direction::Both } else { Direction::OneWay },
                         inferred: Inferred::default(),
                         span: rule.origin.span,
@@ -100,21 +113,27 @@ pub fn of_policy(policy: &Policy) -> Vec<Diagnostic> {
             }
         }
     }
-    let roles = policy.groups.values().map(|group| Role {
+    rows
+}
+
+fn ends(rule: &Rule) -> Vec<(&str, &str)> {
+    let sources = rule.source.text.split(',').map(str::trim);
+    sources.flat_map(|source| rule.destination.text.split(',').map(move |to| (source, to.trim()))).collect()
+}
+
+/// A group is a part of every other that has all its addresses.
+fn role(policy: &Policy, group: &Group) -> Role {
+    let holds = |other: &&Group| {
+        other.name != group.name && !group.addresses.is_empty() && group.addresses.is_subset(&other.addresses)
+    };
+    Role {
         name: group.name.to_string(),
         description: None,
         members: (!group.nodes.is_empty()).then_some(group.nodes.len()),
-        part_of: Vec::new(),
+        part_of: policy.groups.values().filter(holds).map(|other| other.name.to_string()).collect(),
         by_name: !group.names.is_empty(),
         span: Some(group.origin.span),
-    });
-    let context = Context {
-        min_tls: policy.min_tls.map(|version| version.to_string()),
-        roles: roles.collect(),
-        prose: Vec::new(),
-        timeouts: Vec::new(),
-    };
-    lint(&rows, &context)
+    }
 }
 
 fn protocols(cube: &ringwall_packet::UpperCube) -> Vec<Transport> {
