@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo xtask NAME`: the developer's commands.
+//!
+//! In: a command. Out: what it prints, and an exit code. Never: a part of what users install.
+
+mod bench;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask test           every test
+cargo xtask bench [NAME]   both sides of a comparison, and the ratio; without a name, what there is";
+
+/// What went wrong, in words for the person at the terminal.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["test", ref more @ ..] => tools::ensure().and_then(|()| test::run(more)),
+        ["bench"] => bench::run(None),
+        ["bench", name] => tools::ensure().and_then(|()| bench::run(Some(name))),
+        ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
