@@ -315,7 +315,7 @@ impl Assembly<'_> {
                 sources: &sources,
                 source_port: Ports::Unstated,
                 destinations: &destinations,
-                services: transports.iter().map(|transport| (*transport, entry.ports())).collect(),
+                services: transports.iter().map(|transport| (*transport, table::ports_of(*transport, &entry, text))).collect(),
                 label: label.clone(),
                 note: note.clone(),
                 condition: prose::condition(&one_line(text)),

@@ -640,7 +640,8 @@ fn stated_in(text: &str) -> Option<Vec<Protocol>> {
     }
 }
 
-fn ports_of(transport: Transport, entry: &Entry, text: &str) -> Ports {
+/// The ports of an entry as its protocol has them.
+pub(crate) fn ports_of(transport: Transport, entry: &Entry, text: &str) -> Ports {
     let Some(protocol) = transport.protocol() else { return entry.ports() };
     if protocol.is_icmp() {
         return icmp_types(entry, text);

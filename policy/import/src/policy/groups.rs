@@ -82,13 +82,14 @@ impl Groups {
             key.push_str("-hosts");
         }
         let comment = comment(name);
-        End::Group(self.define_role(&yaml::kebab(&role), key, comment, is_source))
+        // The whole name, since two long ones may begin alike.
+        End::Group(self.define_role(&role.to_lowercase(), key, comment, is_source))
     }
 
     /// A group for an end that the guide leaves open.
     pub fn open(&mut self, prefix: &str, other: &str, comment: String) -> String {
         let key = format!("{prefix}-{other}");
-        self.define_role(&key.clone(), key, comment, prefix == "clients-of")
+        self.define_role(&key, yaml::kebab(&key), comment, prefix == "clients-of")
     }
 
     /// The roles that send traffic, for rules about machines of one kind.

@@ -185,6 +185,10 @@ impl Writer<'_> {
             Ok(ends) => ends,
             Err(reason) => return comment(format!("not imported ({place}): {reason}"), None),
         };
+        let odd = services.iter().find(|(transport, ports)| !are_assigned(*transport, ports));
+        if let Some((transport, ports)) = odd {
+            return comment(format!("not imported ({place}): {transport} has no {ports}"), None);
+        }
         let unstated = services.iter().any(|(transport, _)| *transport == Transport::Unstated);
         let names = service_names(&services, &flow.label);
         let has_tcp = services.iter().any(|(transport, _)| matches!(transport, Transport::Is(Protocol::TCP) | Transport::Any));
@@ -352,6 +356,16 @@ fn friendly(ports: &[(Protocol, u16, u16)], label: &str) -> Option<&'static str>
 
 fn range_name((protocol, first, last): (Protocol, u16, u16)) -> String {
     if first == last { format!("{protocol}/{first}") } else { format!("{protocol}/{first}-{last}") }
+}
+
+/// Whether ICMP types are in use (IANA, "ICMP Type Numbers" and "ICMPv6 type Numbers").
+fn are_assigned(transport: Transport, ports: &Ports) -> bool {
+    let Ports::Types(types) = ports else { return true };
+    let is_assigned = |kind: u8| match transport.protocol() {
+        Some(Protocol::ICMPV6) => matches!(kind, 1..=4 | 128..=138 | 141..=143),
+        _ => matches!(kind, 0 | 3..=5 | 8..=18),
+    };
+    types.iter().all(|kind| is_assigned(*kind))
 }
 
 fn icmp_name(protocol: Protocol, kind: u8) -> String {
