@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ringwall_node::apply::{self, Answer, ApplyError, Enforced, Record, State, clear, cut, enforced, foreign_chains};
+use ringwall_node::apply::{
+    self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, foreign_chains, records,
+};
 use ringwall_node::kernel::{Netfilter, Nft, NftError, Tuple};
 use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
 use ringwall_policy::{OnTighten, Policy};
@@ -30,6 +32,11 @@ pub struct StateArgs {
 impl StateArgs {
     pub fn open(&self) -> Result<State, Failure> {
         State::open(&self.state_dir).map_err(|error| failure(&error.into()))
+    }
+
+    /// For commands that change nothing.
+    pub fn look(&self) -> Result<History, Failure> {
+        History::read(&self.state_dir).map_err(|error| failure(&error.into()))
     }
 }
 
@@ -163,11 +170,14 @@ pub fn read_enforced(netfilter: &mut Netfilter) -> Result<Enforced, Failure> {
 
 /// The world's failures are exit code 3 where something of the machine is missing.
 pub fn failure(error: &ApplyError) -> Failure {
+    if is_denied(error) {
+        return Failure::of(Exit::Environment, &NftError::Permission);
+    }
     let exit = match error {
         ApplyError::Nft(NftError::Refused { .. }) => Exit::Failure,
         ApplyError::Nft(_) | ApplyError::Read(_) => Exit::Environment,
         ApplyError::State(_) => Exit::Environment,
-        ApplyError::OnTrial(_) | ApplyError::NoTrial(_) | ApplyError::Fallen(_) => Exit::Failure,
+        ApplyError::OnTrial(_) | ApplyError::NoTrial(_) | ApplyError::Fallen(_) | ApplyError::Boot(_) => Exit::Failure,
     };
     let failure = Failure::of(exit, error);
     match error {
@@ -175,6 +185,13 @@ pub fn failure(error: &ApplyError) -> Failure {
         ApplyError::Nft(NftError::Refused { .. }) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
         _ => failure,
     }
+}
+
+/// Whether the kernel wants more rights than we have.
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut refusals = chain.filter_map(|error| error.downcast_ref::<ringwall_node::kernel::Failure>());
+    refusals.any(|refusal| refusal.errno() == Some(nix::errno::Errno::EPERM))
 }
 
 pub fn apply(args: &ApplyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -240,6 +257,7 @@ fn enforce(
             chain.table, chain.name, chain.base.hook, chain.base.priority, chain.base.policy
         ));
     }
+    normalise(node, terminal)?;
     learn_first(node, &ruleset, learn, terminal)?;
     let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record)
         .map_err(|error| failure(&error))?;
@@ -264,6 +282,21 @@ fn enforce(
         terminal.say("stage: audit: nothing is dropped; what would be is counted and logged");
     }
     Ok(Exit::Success)
+}
+
+/// Says what of our table the new generation takes out because it is not ours.
+fn normalise(node: &mut Node, terminal: &Terminal) -> Result<(), Failure> {
+    let found = read_enforced(&mut node.netfilter)?;
+    for stranger in &found.strangers {
+        terminal.say(&format!("note: {stranger} of our table is not ours and will be taken out"));
+    }
+    if let Some(generation) = found.deciding()
+        && let Ok(record) = node.state.record(generation)
+        && has_drifted(&mut node.netfilter, generation, &record)
+    {
+        terminal.say(&format!("note: the rules of {generation} were changed by somebody; they will be taken out with it"));
+    }
+    Ok(())
 }
 
 /// A table that only tracks runs before the first enforcement, so that live connections are known.
@@ -417,23 +450,39 @@ pub fn remove(args: &RemoveArgs, terminal: &Terminal) -> Result<Exit, Failure> {
 }
 
 pub fn restore(args: &RestoreArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let node = Node::open(&args.state)?;
-    let floor = node.state.confirmed().and_then(|generation| floor(&node.state, generation)).unwrap_or_else(bare_floor);
-    match apply::restore(&node.nft, &node.state, &floor) {
+    let nft = Nft::find(std::env::var_os("PATH").as_deref()).map_err(|error| failure(&error.into()))?;
+    let mut netfilter = Netfilter::open().map_err(|error| failure(&error.into()))?;
+    let found = read_enforced(&mut netfilter)?;
+    let folder = &args.state.state_dir;
+    let result = match State::open(folder) {
+        Ok(state) => apply::restore(&nft, &mut netfilter, &state, &floor(folder, state.confirmed())),
+        // A machine that comes up must not stand open because a file is damaged; rules that are
+        // there are better than the floor.
+        Err(error @ StateError::Damaged { .. }) if !found.has_table => {
+            apply::enforce_floor(&nft, &floor(folder, None), Generation(0)).and(Err(error.into()))
+        }
+        Err(error) => return Err(failure(&error.into())),
+    };
+    match result {
         Ok(Some(generation)) => terminal.say(&format!("{generation} is enforced")),
         Ok(None) => terminal.say("nothing was confirmed here, so nothing is enforced"),
         Err(error) => {
             terminal.warn("the confirmed ruleset could not be loaded: the floor alone is enforced");
-            return Err(failure(&error));
+            return Err(Failure { help: vec!["apply the policy again".into()], ..failure(&error) });
         }
     }
     Ok(Exit::Success)
 }
 
-/// The floor of a recorded generation: its management, and what a machine needs to live.
-fn floor(state: &State, generation: Generation) -> Option<Ruleset> {
-    let record = state.record(generation).ok()?;
-    let mut policy = recorded(&record).ok()?;
+/// What a machine needs to live, and the management of the confirmed generation, or of the newest
+/// that can still be read.
+fn floor(folder: &Path, confirmed: Option<Generation>) -> Ruleset {
+    let confirmed = confirmed.and_then(|generation| History::read(folder).ok()?.record(generation).ok());
+    confirmed.into_iter().chain(records(folder)).find_map(|record| floor_of(&record)).unwrap_or_else(bare_floor)
+}
+
+fn floor_of(record: &Record) -> Option<Ruleset> {
+    let mut policy = recorded(record).ok()?;
     policy.rules.clear();
     ringwall_compile::compile(&policy, &record.node).map(|(ruleset, _)| ruleset)
 }
@@ -525,8 +574,13 @@ fn answers(ruleset: &Ruleset, policy: &Policy, terminal: &Terminal) -> BTreeMap<
     answers
 }
 
+/// Whether a generation's chains are not as they were loaded.
+pub fn has_drifted(netfilter: &mut Netfilter, generation: Generation, record: &Record) -> bool {
+    record.digest.is_some() && digest(netfilter, generation) != record.digest
+}
+
 /// The digest of a generation's chains, which tells a foreign change later.
-pub fn digest(netfilter: &mut Netfilter, generation: Generation) -> Option<String> {
+fn digest(netfilter: &mut Netfilter, generation: Generation) -> Option<String> {
     let table = ringwall_node::kernel::TableId::inet(nftables::TABLE);
     let of_generation = |name: &str| Generation::of_name(name) == Some(generation) && !name.ends_with("_armed");
     netfilter.digest(&table, of_generation).ok().flatten().map(|digest| digest.to_string())

@@ -7,7 +7,7 @@ use ringwall_ruleset::nftables::{Generation, TABLE};
 use serde_json::json;
 
 use crate::Failure;
-use crate::apply::{StateArgs, digest, failure, read_enforced, recorded};
+use crate::apply::{StateArgs, failure, has_drifted, read_enforced, recorded};
 use crate::compile::words;
 use crate::policy::now;
 use crate::terminal::{Exit, Output, Terminal, print, print_json, table};
@@ -36,7 +36,7 @@ struct Hits {
 
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut netfilter = Netfilter::open().map_err(|error| failure(&error.into()))?;
-    let state = args.state.open()?;
+    let state = args.state.look()?;
     let enforced = read_enforced(&mut netfilter)?;
     let foreign = foreign_chains(&mut netfilter).map_err(|error| failure(&error))?;
     let Some(generation) = enforced.deciding() else {
@@ -57,10 +57,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let record = state.record(generation).ok();
     let policy = record.as_ref().and_then(|record| recorded(record).ok());
     let hits = hits(&mut netfilter, generation, policy.as_ref())?;
-    let drift = enforced.is_disturbed || match record.as_ref().and_then(|record| record.digest.clone()) {
-        Some(loaded) => digest(&mut netfilter, generation).is_some_and(|found| found != loaded),
-        None => false,
-    };
+    let drift = enforced.is_disturbed || record.as_ref().is_some_and(|record| has_drifted(&mut netfilter, generation, record));
     let trial = enforced.trial.as_ref().filter(|trial| trial.is_alive());
     let names = record.iter().flat_map(|record| &record.answers);
     match args.output {
@@ -83,6 +80,9 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
             }
             if drift {
                 print("drift: our table is not as it was loaded; apply the policy again\n");
+            }
+            for stranger in &enforced.strangers {
+                print(&format!("drift: {stranger} is not ours\n"));
             }
             for (name, answer) in names {
                 let addresses: Vec<_> = answer.addresses.iter().map(ToString::to_string).collect();
@@ -110,6 +110,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
                 "then": enforced.installed.current.map(|current| current.to_string()) })),
             "confirmed": state.confirmed().map(|confirmed| confirmed.to_string()),
             "drift": drift,
+            "strangers": enforced.strangers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "names": names.map(|(name, answer)| json!({ "name": name, "addresses": answer.addresses,
                 "age_seconds": now().saturating_sub(answer.asked) })).collect::<Vec<_>>(),
             "foreign_chains": foreign.iter().map(|chain| json!({ "table": chain.table.to_string(), "chain": chain.name,

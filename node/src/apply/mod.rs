@@ -22,9 +22,9 @@ use ringwall_ruleset::Ruleset;
 use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
 
 pub use cut::{Cut, cut, forbidden};
-pub use installed::{Enforced, Trial, enforced};
+pub use installed::{Enforced, Stranger, Trial, enforced};
 pub use lockout::{Cleared, Lockout, clear};
-pub use state::{Answer, Record, State, StateError};
+pub use state::{Answer, History, Record, State, StateError, records};
 
 /// Why a command could not be carried out. Unless the variant says so, nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,8 @@ pub enum ApplyError {
     NoTrial(Option<Generation>),
     #[error("{0} has fallen: it was not confirmed in time, and what was there before is enforced again")]
     Fallen(Generation),
+    #[error("what was kept for boot does not load {0}")]
+    Boot(Generation),
 }
 
 /// What a load left behind.
@@ -88,7 +90,8 @@ pub fn apply(
     enforced.installed.fallen.extend(state.fallen());
     // A mark stands for a generation no longer than this.
     enforced.installed.fallen.retain(|fallen| generation.0 - fallen.0 < 100);
-    let text = text(ruleset, generation, &enforced.installed, confirm, &record.answers);
+    let mut text = text(ruleset, generation, &enforced.installed, confirm, &record.answers);
+    text.push_str(&enforced.without_strangers());
     nft.check(&text)?;
     // From nothing, but else the same chains, so that their digest is the same after a reboot.
     let nothing = Installed { fallen: enforced.installed.fallen.clone(), ..Installed::default() };
@@ -121,7 +124,7 @@ pub fn confirm(
         }
         _ => return Err(ApplyError::NoTrial(enforced.installed.current)),
     }
-    let text = nftables::confirm(ruleset, generation, &enforced.installed);
+    let text = nftables::confirm(ruleset, generation, &enforced.installed) + &enforced.without_strangers();
     nft.load(&text).map_err(|error| {
         if error.is_expired_element() { ApplyError::Fallen(generation) } else { ApplyError::Nft(error) }
     })?;
@@ -152,18 +155,34 @@ pub fn remove(nft: &Nft, state: &mut State) -> Result<(), ApplyError> {
 
 /// Loads what [`confirm`] left for boot; if that fails, the floor alone. The error says why the
 /// floor is what is enforced.
-pub fn restore(nft: &Nft, state: &State, floor: &Ruleset) -> Result<Option<Generation>, ApplyError> {
-    let Some((generation, text)) = state.boot()? else { return Ok(None) };
-    // Whatever of our rules is there already gives way, in the same transaction.
-    let anew = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
-    match nft.load(&format!("{anew}{text}")) {
-        Ok(()) => Ok(Some(generation)),
-        Err(error) => {
-            let floor = nftables::transaction(floor, generation, &Installed::default(), Confirm::Never);
-            nft.load(&format!("{anew}{floor}"))?;
-            Err(error.into())
-        }
-    }
+pub fn restore(
+    nft: &Nft,
+    netfilter: &mut Netfilter,
+    history: &History,
+    floor: &Ruleset,
+) -> Result<Option<Generation>, ApplyError> {
+    let Some(generation) = history.confirmed() else { return Ok(None) };
+    let mut load = || {
+        nft.load(&(anew() + &history.boot(generation)?))?;
+        // A text that was cut short may load as well, and enforce nothing.
+        let found = enforced(netfilter)?.installed.current;
+        if found == Some(generation) { Ok(Some(generation)) } else { Err(ApplyError::Boot(generation)) }
+    };
+    load().or_else(|error| {
+        enforce_floor(nft, floor, generation)?;
+        Err(error)
+    })
+}
+
+/// Enforces the floor alone, whatever of our rules is there.
+pub fn enforce_floor(nft: &Nft, floor: &Ruleset, generation: Generation) -> Result<(), ApplyError> {
+    let text = nftables::transaction(floor, generation, &Installed::default(), Confirm::Never);
+    Ok(nft.load(&(anew() + &text))?)
+}
+
+/// Whatever of our rules is there gives way, in the same transaction.
+fn anew() -> String {
+    format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
 
 /// A base chain of somebody else that sees packets too: an accept of ours is not its accept.

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -83,32 +84,38 @@ struct Numbers {
 
 const SCHEMA: &str = "ringwall.state/1";
 
-/// The state folder, locked.
+/// The state folder, to be looked at.
 #[derive(Debug)]
-pub struct State {
+pub struct History {
     folder: PathBuf,
     numbers: Numbers,
+}
+
+/// The state folder, locked, to be changed.
+#[derive(Debug)]
+pub struct State {
+    history: History,
     _lock: Flock<File>,
 }
 
-impl State {
-    /// Opens the folder, makes it if need be, and locks it until the value is dropped.
-    pub fn open(folder: &Path) -> Result<Self, StateError> {
-        fs::create_dir_all(folder).map_err(|source| StateError::Create { path: folder.into(), source })?;
-        let path = folder.join("lock");
-        let file = File::create(&path).map_err(|source| StateError::Write { path: path.clone(), source })?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StateError::Locked { path })?;
-        let numbers = Self::numbers(folder)?;
-        Ok(Self { folder: folder.into(), numbers, _lock: lock })
-    }
+impl Deref for State {
+    type Target = History;
 
-    fn numbers(folder: &Path) -> Result<Numbers, StateError> {
+    fn deref(&self) -> &History {
+        &self.history
+    }
+}
+
+impl History {
+    /// Reads the folder, whatever another command does with it meanwhile. None is an empty one.
+    pub fn read(folder: &Path) -> Result<Self, StateError> {
         let path = folder.join("state.json");
-        match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Numbers::default()),
-            Err(source) => Err(StateError::Read { path, source }),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source }),
-        }
+        let numbers = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Numbers::default(),
+            Err(source) => return Err(StateError::Read { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source })?,
+        };
+        Ok(Self { folder: folder.into(), numbers })
     }
 
     pub fn confirmed(&self) -> Option<Generation> {
@@ -129,27 +136,65 @@ impl State {
         Generation(self.numbers.last).max(newest.unwrap_or(Generation(0))).next()
     }
 
+    pub fn record(&self, generation: Generation) -> Result<Record, StateError> {
+        record(&self.folder, generation)
+    }
+
+    /// What is loaded at boot when the generation is the confirmed one.
+    pub fn boot(&self, generation: Generation) -> Result<String, StateError> {
+        let path = self.folder.join(generation.to_string()).join("boot.nft");
+        fs::read_to_string(&path).map_err(|source| StateError::Read { path, source })
+    }
+}
+
+/// All records in a folder that can be read, newest first: what is left where its numbers are lost.
+pub fn records(folder: &Path) -> impl Iterator<Item = Record> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut generations: Vec<_> = names.filter_map(|name| Generation::of_name(name.to_str()?)).collect();
+    generations.sort_unstable_by(|a, b| b.cmp(a));
+    generations.into_iter().filter_map(move |generation| record(folder, generation).ok())
+}
+
+fn record(folder: &Path, generation: Generation) -> Result<Record, StateError> {
+    let path = folder.join(generation.to_string()).join("record.json");
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::NoRecord(generation)),
+        Err(source) => Err(StateError::Read { path, source }),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source }),
+    }
+}
+
+impl State {
+    /// Opens the folder, makes it if need be, and locks it until the value is dropped.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        fs::create_dir_all(folder).map_err(|source| StateError::Create { path: folder.into(), source })?;
+        let path = folder.join("lock");
+        let file = File::create(&path).map_err(|source| StateError::Write { path: path.clone(), source })?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StateError::Locked { path })?;
+        Ok(Self { history: History::read(folder)?, _lock: lock })
+    }
+
     /// Gives out a number, before it is loaded. It counts as fallen until it is settled.
     pub fn begin(&mut self, generation: Generation, record: &Record, boot: &str) -> Result<(), StateError> {
-        let folder = self.folder.join(generation.to_string());
+        let folder = self.history.folder.join(generation.to_string());
         fs::create_dir_all(&folder).map_err(|source| StateError::Create { path: folder.clone(), source })?;
         write(&folder.join("record.json"), &json(record))?;
         write(&folder.join("boot.nft"), boot.as_bytes())?;
-        self.numbers.last = generation.0;
-        self.numbers.fallen.push(generation.0);
-        let surplus = self.numbers.fallen.len().saturating_sub(FALLEN_MAX);
-        self.numbers.fallen.drain(..surplus);
+        self.history.numbers.last = generation.0;
+        self.history.numbers.fallen.push(generation.0);
+        let surplus = self.history.numbers.fallen.len().saturating_sub(FALLEN_MAX);
+        self.history.numbers.fallen.drain(..surplus);
         self.save()
     }
 
     /// The generation is confirmed: from now on it is loaded at boot.
     pub fn settle(&mut self, generation: Generation) -> Result<(), StateError> {
-        if self.numbers.confirmed == Some(generation.0) {
+        if self.history.numbers.confirmed == Some(generation.0) {
             return Ok(());
         }
-        self.numbers.history.extend(self.numbers.confirmed);
-        self.numbers.confirmed = Some(generation.0);
-        self.numbers.fallen.retain(|fallen| *fallen != generation.0);
+        self.history.numbers.history.extend(self.history.numbers.confirmed);
+        self.history.numbers.confirmed = Some(generation.0);
+        self.history.numbers.fallen.retain(|fallen| *fallen != generation.0);
         self.save()?;
         self.tidy();
         Ok(())
@@ -157,50 +202,33 @@ impl State {
 
     /// The generation was ended; it stays in the list of the fallen.
     pub fn fall(&mut self, generation: Generation) -> Result<(), StateError> {
-        if !self.numbers.fallen.contains(&generation.0) {
-            self.numbers.fallen.push(generation.0);
+        if !self.history.numbers.fallen.contains(&generation.0) {
+            self.history.numbers.fallen.push(generation.0);
         }
         self.save()
     }
 
     /// Nothing is loaded at boot any more. Numbers go on from where they are.
     pub fn forget(&mut self) -> Result<(), StateError> {
-        self.numbers.history.extend(self.numbers.confirmed.take());
+        self.history.numbers.history.extend(self.history.numbers.confirmed.take());
         self.save()
-    }
-
-    pub fn record(&self, generation: Generation) -> Result<Record, StateError> {
-        let path = self.folder.join(generation.to_string()).join("record.json");
-        match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::NoRecord(generation)),
-            Err(source) => Err(StateError::Read { path, source }),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source }),
-        }
     }
 
     /// Adds what was read back from the kernel.
     pub fn amend(&self, generation: Generation, record: &Record) -> Result<(), StateError> {
-        write(&self.folder.join(generation.to_string()).join("record.json"), &json(record))
-    }
-
-    /// What is loaded at boot.
-    pub fn boot(&self) -> Result<Option<(Generation, String)>, StateError> {
-        let Some(generation) = self.confirmed() else { return Ok(None) };
-        let path = self.folder.join(generation.to_string()).join("boot.nft");
-        let text = fs::read_to_string(&path).map_err(|source| StateError::Read { path, source })?;
-        Ok(Some((generation, text)))
+        write(&self.history.folder.join(generation.to_string()).join("record.json"), &json(record))
     }
 
     fn save(&mut self) -> Result<(), StateError> {
-        self.numbers.schema = SCHEMA.into();
-        write(&self.folder.join("state.json"), &json(&self.numbers))
+        self.history.numbers.schema = SCHEMA.into();
+        write(&self.history.folder.join("state.json"), &json(&self.history.numbers))
     }
 
     /// Takes away old records. Their loss costs nothing, so errors are left alone.
     fn tidy(&mut self) {
-        let surplus = self.numbers.history.len().saturating_sub(RECORDS_MAX);
-        for old in self.numbers.history.drain(..surplus) {
-            let _ = fs::remove_dir_all(self.folder.join(Generation(old).to_string()));
+        let surplus = self.history.numbers.history.len().saturating_sub(RECORDS_MAX);
+        for old in self.history.numbers.history.drain(..surplus) {
+            let _ = fs::remove_dir_all(self.history.folder.join(Generation(old).to_string()));
         }
     }
 }
