@@ -13,6 +13,7 @@ mod matrix;
 mod report;
 mod run;
 mod sample;
+mod target;
 #[cfg(test)]
 mod tests;
 
