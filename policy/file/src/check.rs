@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringwall_diagnostic::{Diagnostic, Span};
-use ringwall_packet::{AddressSet, Family, Flow, FlowSet, Protocol, Upper, UpperSet};
+use ringwall_packet::{
+    AddressSet, Family, Flow, FlowSet, Interval, IntervalSet, Protocol, Upper, UpperCube, UpperSet,
+};
 use ringwall_policy::{
     Action, End, Judgement, Node, Policy, Reason, Rule, RuleId, Stage, Verdict, expectation_failures, receivable,
     rule_meaning,
@@ -156,7 +158,8 @@ fn equal_rules(rules: &[&Checked<'_>], report: &mut Report) {
     for checked in rules {
         let rule = checked.rule;
         let (source, destination) = (&rule.source.text, &rule.destination.text);
-        let meaning = rule_meaning(rule.action, source, destination, rule.both_ways, &rule.upper(), rule.via.as_ref());
+        let upper = merged(&rule.upper());
+        let meaning = rule_meaning(rule.action, source, destination, rule.both_ways, &upper, rule.via.as_ref());
         if let Some(first) = meanings.get(&meaning) {
             let diagnostic = Diagnostic::error("RW0306", "two rules say the same").at(checked.line(), "again here");
             report.push(diagnostic.related(first.line(), "first here").help("take one of them out"));
@@ -170,6 +173,25 @@ fn equal_rules(rules: &[&Checked<'_>], report: &mut Report) {
             report.push(diagnostic.related(place(first), "first here").help("give one of them another `id:`"));
         }
     }
+}
+
+/// The same set, with the ports of a protocol in one place: `tcp/80` and `tcp/81` are `tcp/80-81`.
+fn merged(upper: &UpperSet) -> UpperSet {
+    let mut whole: BTreeMap<(u8, &IntervalSet<u16>), Vec<Interval<u16>>> = BTreeMap::new();
+    let mut cubes: Vec<UpperCube> = Vec::new();
+    for cube in upper.cubes() {
+        match cube.protocols().only().filter(|number| Protocol(*number).has_ports()) {
+            None => cubes.push(cube.clone()),
+            Some(number) => {
+                let ports = whole.entry((number, cube.source_ports())).or_default();
+                ports.extend_from_slice(cube.destination_ports().intervals());
+            }
+        }
+    }
+    let ports = whole.into_iter().filter_map(|((number, source), ports)| {
+        UpperCube::ports(Protocol(number), ports.into_iter().collect())?.with_source_ports(source)
+    });
+    cubes.into_iter().chain(ports).collect()
 }
 
 /// The addresses of two pairs of ends have something in common.
@@ -215,7 +237,7 @@ fn session_timeouts(rules: &[&Checked<'_>], report: &mut Report) {
 }
 
 fn tcp() -> UpperSet {
-    std::iter::once(ringwall_packet::UpperCube::protocol(Protocol::TCP)).collect()
+    std::iter::once(UpperCube::protocol(Protocol::TCP)).collect()
 }
 
 fn management(policy: &Policy, rules: &[&Checked<'_>], report: &mut Report) {

@@ -10,6 +10,7 @@ use ringwall_policy::{Action, Name, Policy};
 use crate::address::{self, Item};
 use crate::document::{Document, GroupDef, NodeDef};
 use crate::form::{Word, doubled};
+use crate::near::nearest;
 use crate::places::Places;
 use crate::report::Report;
 use crate::values::Values;
@@ -278,8 +279,8 @@ impl<'a, 'r> Resolver<'a, 'r> {
             Some((Kind::Floating(at), _)) => Some(self.floating[at].clone()),
             Some((Kind::Group(at), _)) => Some(self.group(at)),
             None if word.text == "internal" => self.built_in(word),
-            None => {
-                self.unknown(word, "group or node");
+            found @ None => {
+                self.wrong_kind(word, found, "group or node");
                 None
             }
         }
@@ -383,7 +384,7 @@ impl<'a, 'r> Resolver<'a, 'r> {
         let (kind, key, span) = match found {
             None if BUILT_IN.contains(&word.text.as_str()) => {
                 let message = format!("`{}` is not a {wanted}", word.text);
-                self.report.push(Diagnostic::error("RW0220", message).at(word.span, "built in; only rules name it"));
+                self.report.push(Diagnostic::error("RW0220", message).at(word.span, "built in: only an end of a rule can be this"));
                 return;
             }
             None => return self.unknown(word, wanted),
@@ -483,6 +484,10 @@ impl<'a, 'r> Resolver<'a, 'r> {
         for (span, (text, users)) in std::mem::take(&mut self.needed) {
             let diagnostic = Diagnostic::error("RW0211", format!("`{text}` is not bound to anything")).at(span, "");
             let name = text.trim_start_matches('$');
+            let diagnostic = match nearest(name, self.values.names()) {
+                Some(near) => diagnostic.note(format!("`{near}` is bound; is that the one?")),
+                None => diagnostic,
+            };
             let help = format!("bind it with `--set {name}=ADDRESSES`, `RINGWALL_VALUE_{name}` or in a `--values` file");
             self.report.push(with_users(diagnostic, &users, "needs it").help(help));
         }

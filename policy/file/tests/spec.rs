@@ -344,3 +344,16 @@ fn the_schema_in_the_repository_is_the_readers() {
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), wanted, "write it anew with UPDATE_SPEC=1");
 }
+
+#[test]
+fn each_key_is_in_the_manual() {
+    let manual: String = pages().iter().map(|page| std::fs::read_to_string(page).expect("a page")).collect();
+    let schema = schema();
+    let definitions = schema["definitions"].as_object().expect("definitions").values();
+    let mut keys: Vec<&String> = Vec::new();
+    for table in definitions.chain([&schema]) {
+        keys.extend(table["properties"].as_object().expect("properties").keys());
+    }
+    keys.retain(|key| !manual.contains(&format!("`{key}`")) && !manual.contains(&format!("`{key}:")));
+    assert!(keys.is_empty(), "nothing about {keys:?}");
+}
