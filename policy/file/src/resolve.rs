@@ -117,19 +117,18 @@ impl<'a> Resolver<'a, '_> {
         self.are_met(&def.conditions) && section
     }
 
-    /// One end of a line, with the groups that include its rules; whether some of it is missing, and
-    /// whether it is open to everybody. `None` when there is no more room.
-    fn end(&mut self, words: &[Word], user: &EndUse) -> Option<(End, bool, bool)> {
+    /// One end of a line, with the groups that include its rules; `None` when there is no more room.
+    fn end(&mut self, words: &[Word], user: &EndUse) -> Option<ResolvedEnd> {
         let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(", ");
         let mut parts = Vec::new();
-        let mut open = false;
+        let mut is_open = false;
         if self.is_full() {
             return None;
         }
         for word in words {
             let members = match self.kinds.get(word.text.as_str()).copied() {
                 None if BUILT_IN.contains(&word.text.as_str()) => {
-                    open |= word.text != "internal";
+                    is_open |= word.text != "internal";
                     self.built_in(word)
                 }
                 Some((Kind::Group(at), _)) => {
@@ -162,7 +161,7 @@ impl<'a> Resolver<'a, '_> {
         }
         self.grow(&whole, user.span);
         let broken = whole.broken || !whole.unbound.is_empty();
-        Some((End { text, addresses: whole.addresses, names: whole.names }, broken, open))
+        Some(ResolvedEnd { end: End { text, addresses: whole.addresses, names: whole.names }, broken, is_open })
     }
 
     /// Whether the members have DNS names where none may be.
@@ -223,12 +222,11 @@ impl<'a> Resolver<'a, '_> {
         let destination = self.end(&def.line.destinations, &user(destination_names));
         let (services, broken_services) = self.services(def, services);
         let via = def.via.as_ref().and_then(|word| self.via(word));
-        let ((source, broken_source, source_is_open), (destination, broken_destination, destination_is_open)) =
-            (source?, destination?);
+        let (source, destination) = (source?, destination?);
         if !is_on || def.line.broken {
             return None;
         }
-        let mut broken = broken_source || broken_destination || broken_services || def.via.is_some() != via.is_some();
+        let mut broken = source.broken || destination.broken || broken_services || def.via.is_some() != via.is_some();
         if let Some((span, ports)) = def.source_ports.as_ref().filter(|_| !broken_services) {
             let without = services.iter().find(|service| {
                 service.upper.cubes().iter().any(|cube| cube.with_source_ports(ports).is_none())
@@ -244,8 +242,8 @@ impl<'a> Resolver<'a, '_> {
         let mut rule = Rule {
             id: rule_id(def.action, "", "", false, &Default::default(), None),
             action: def.action,
-            source,
-            destination,
+            source: source.end,
+            destination: destination.end,
             both_ways: both,
             services,
             source_ports: def.source_ports.as_ref().map(|(_, ports)| ports.clone()),
@@ -263,6 +261,7 @@ impl<'a> Resolver<'a, '_> {
             Some((_, id)) => id.clone(),
             None => meaning_id(&rule),
         };
+        let (source_is_open, destination_is_open) = (source.is_open, destination.is_open);
         Some((rule, Facts { def, broken, source_is_open, destination_is_open }))
     }
 
@@ -290,14 +289,14 @@ impl<'a> Resolver<'a, '_> {
         let source = self.end(&def.line.sources, &user);
         let destination = self.end(&def.line.destinations, &user);
         let (services, broken_services) = self.services(def, services);
-        let ((source, broken_source, source_is_open), (destination, broken_destination, destination_is_open)) =
-            (source?, destination?);
+        let (source, destination) = (source?, destination?);
         if !is_on || def.line.broken {
             return None;
         }
         let origin = self.places.origin(def.span, None);
-        let broken = broken_source || broken_destination || broken_services;
-        let facts = Facts { def, broken, source_is_open, destination_is_open };
+        let broken = source.broken || destination.broken || broken_services;
+        let facts = Facts { def, broken, source_is_open: source.is_open, destination_is_open: destination.is_open };
+        let (source, destination) = (source.end, destination.end);
         Some((Expectation { action: def.action, source, destination, services, origin }, facts))
     }
 
@@ -306,7 +305,7 @@ impl<'a> Resolver<'a, '_> {
         let (_, Some(def)) = document.management.as_ref()? else { return None };
         let names = NamesAre::Sources;
         let user = EndUse { span: def.span, action: Action::Allow, is_on: true, names, inherits: true };
-        let (from, ..) = self.end(&def.from, &user)?;
+        let from = self.end(&def.from, &user)?.end;
         let used = def.services.iter().filter_map(|word| services.resolve(word, self.report)).collect();
         Some(Management { from, services: used, origin: self.places.origin(def.span, None) })
     }
@@ -434,6 +433,15 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
+struct ResolvedEnd {
+    end: End,
+    /// Some of it is missing, which is reported.
+    broken: bool,
+    /// `any` or `internet` is in it.
+    is_open: bool,
+}
+
+/// Who asks for an end.
 struct EndUse {
     span: Span,
     action: Action,

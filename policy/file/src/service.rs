@@ -192,8 +192,11 @@ fn near_registered(text: &str) -> Option<&'static str> {
     });
     let letters = (0..=text.len())
         .flat_map(|at| ('a'..='z').map(move |letter| format!("{}{letter}{}", &text[..at], &text[at..])));
-    let mut candidates = swapped.chain(without).chain(letters);
-    candidates.find_map(|candidate| ringwall_services::named(&candidate).first().map(|service| service.name))
+    let candidates: Vec<String> = swapped.chain(without).chain(letters).collect();
+    // Names that people use come before those that only the registry knows.
+    let in_use = candidates.iter().find_map(|candidate| ringwall_services::canonical(candidate));
+    let registered = || candidates.iter().find_map(|candidate| ringwall_services::named(candidate).first().map(|s| s.name));
+    in_use.or_else(registered)
 }
 
 fn whole(protocol: Protocol) -> UpperSet {

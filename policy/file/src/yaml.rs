@@ -178,16 +178,18 @@ impl Builder<'_> {
 
     /// Refuses a tag and returns what is written from it on.
     fn tag(&mut self, tag: &str, start: usize, end: usize, is_scalar: bool) -> String {
-        let written = self.text.get(start..end).unwrap_or(tag).trim_end().to_owned();
-        let shown = if is_scalar { &written } else { tag };
+        let written = self.text.get(start..end).unwrap_or(tag).trim_end();
+        let shown = if is_scalar { written } else { tag };
         let span = self.span(start, start + shown.len());
+        // YAML's own types (`!!str`) say nothing that the reader would need.
+        let plain = written.strip_prefix(tag).filter(|_| tag.starts_with("!!")).map(str::trim);
         let mut diagnostic = Diagnostic::error("RW0102", format!("a tag (`{tag}`) has no meaning in a policy"))
-            .at(span, "YAML reads an unquoted `!` as a tag");
+            .at(span, "an unquoted `!` begins a tag");
         if is_scalar && !written.contains(['"', '\'', '\n', '\\']) {
-            diagnostic = diagnostic.fix(span, format!("\"{written}\""));
+            diagnostic = diagnostic.fix(span, plain.map_or(format!("\"{written}\""), str::to_owned));
         }
         self.report.push(diagnostic);
-        written
+        plain.unwrap_or(written).to_owned()
     }
 
     /// Block collections end where the next token begins; people see them end with their last line.
