@@ -32,7 +32,18 @@ pub(crate) fn guide(
     source: SourceId,
     read: impl FnOnce(&mut dyn FnMut(Block)) -> Option<String>,
 ) -> (Guide, Vec<Diagnostic>) {
-    let mut assembly = Assembly { text, guide: empty(source), diagnostics: Vec::new(), said: String::new(), section: None, rows: 0, endless: None, bare: None, incomplete: None, in_preamble: true };
+    let mut assembly = Assembly {
+        text,
+        guide: empty(source),
+        diagnostics: Vec::new(),
+        said: String::new(),
+        section: None,
+        rows: 0,
+        endless: None,
+        bare: None,
+        incomplete: None,
+        in_preamble: true,
+    };
     let title = read(&mut |block| assembly.block(block));
     assembly.end_list();
     assembly.diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
@@ -126,7 +137,9 @@ impl Assembly<'_> {
         if lower.starts_with("metadata") {
             return true;
         }
-        let Some((key, value)) = text.split_once(':') else { return false };
+        let Some((key, value)) = text.split_once(':') else {
+            return false;
+        };
         let is_key = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
         if is_key && key.eq_ignore_ascii_case("title") {
             self.guide.title = value.trim().to_owned();
@@ -192,12 +205,18 @@ impl Assembly<'_> {
             }
             self.guide.flows.append(&mut reading.flows);
         }
-        // "If Calico is used, it requires:" is about all of the section.
+        // "If X is used, it requires:" is about all of the section.
         if let Some(section) = self.section
             && let [sentence] = &prose::sentences(text)[..]
             && let Some(condition) = prose::condition(sentence)
             && text.trim_end().ends_with(':')
-            && !self.guide.flows.iter().rev().take_while(|flow| flow.section >= self.section).any(|flow| flow.section == self.section)
+            && !self
+                .guide
+                .flows
+                .iter()
+                .rev()
+                .take_while(|flow| flow.section >= self.section)
+                .any(|flow| flow.section == self.section)
         {
             self.guide.sections[section].condition.get_or_insert(condition);
         }
@@ -222,7 +241,8 @@ impl Assembly<'_> {
         // A short line above a table is its title: "**Worker nodes**", "Inbound:".
         let last = prose::sentences(&self.said).pop().filter(|sentence| sentence.split_whitespace().count() <= 6);
         let caption = if caption.is_empty() { last.as_deref().unwrap_or_default() } else { caption };
-        let mut context = Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
+        let mut context =
+            Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
         context.node = prose::heading_node(caption).filter(|_| !caption.is_empty());
         let mut titles = Vec::new();
         let mut section = self.section;
@@ -238,7 +258,11 @@ impl Assembly<'_> {
             let sentences = prose::sentences(&self.said);
             sentences.last().and_then(|sentence| words::flowing_in_prose(sentence))
         });
-        let mut said = prose::sentences(&self.said).iter().map(|sentence| prose::ends(sentence)).find(|ends| !ends.is_empty()).unwrap_or_default();
+        let mut said = prose::sentences(&self.said)
+            .iter()
+            .map(|sentence| prose::ends(sentence))
+            .find(|ends| !ends.is_empty())
+            .unwrap_or_default();
         let from_title = titles.first().map(|title| prose::heading_ends(title)).unwrap_or_default();
         if !from_title.is_empty() {
             said = from_title;
@@ -251,10 +275,12 @@ impl Assembly<'_> {
         self.rows += table.rows.len();
         if self.rows > MAX_ROWS {
             if self.rows - table.rows.len() <= MAX_ROWS {
-                let message = format!("the document has more than {MAX_ROWS} rows; this table and those after it are not read");
+                let message =
+                    format!("the document has more than {MAX_ROWS} rows; this table and those after it are not read");
                 let start = table.header.first().map_or(0, |cell| cell.span.start);
                 let span = self.span(start..start);
-                self.diagnostics.push(Diagnostic::error("RW1008", message).at(span, "not read").help("split the document"));
+                self.diagnostics
+                    .push(Diagnostic::error("RW1008", message).at(span, "not read").help("split the document"));
             }
             return;
         }
@@ -271,9 +297,13 @@ impl Assembly<'_> {
 
     fn item(&mut self, text: &str, key: &str, span: Range<usize>) {
         self.timeouts(text, &span);
-        if let Some(meaning) = text.strip_prefix(key).filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3) {
+        if let Some(meaning) = text.strip_prefix(key).filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
+        {
             let meaning = meaning.trim_start_matches([':', '-', '–', '—', '=', ' ']).trim_end_matches('.');
-            if meaning.len() < text.len() - key.len() && !meaning.is_empty() && !key.contains(|c: char| c.is_ascii_digit()) {
+            if meaning.len() < text.len() - key.len()
+                && !meaning.is_empty()
+                && !key.contains(|c: char| c.is_ascii_digit())
+            {
                 let span = self.span(span.clone());
                 let short = key.trim_end_matches(':').trim().to_owned();
                 self.guide.legend.push(Abbreviation { short, meaning: one_line(meaning), span });
@@ -282,11 +312,16 @@ impl Assembly<'_> {
         let title = self.section.map(|section| self.guide.sections[section].title.to_lowercase()).unwrap_or_default();
         let said = self.said.to_lowercase();
         let is_announced = ["port", "firewall"].iter().any(|word| said.contains(word) || title.contains(word));
-        let Some((entries, label, note)) = item_ports(text, is_announced) else { return };
+        let Some((entries, label, note)) = item_ports(text, is_announced) else {
+            return;
+        };
         let context = self.context("");
         let own = prose::ends(&note);
         let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
-        let ends = Ends { sources: pick(own.sources, &context.ends.sources), destinations: pick(own.destinations, &context.ends.destinations) };
+        let ends = Ends {
+            sources: pick(own.sources, &context.ends.sources),
+            destinations: pick(own.destinations, &context.ends.destinations),
+        };
         let node: Vec<String> = context.node.iter().cloned().collect();
         let is_outbound = context.flowing == Some(words::Flowing::Outbound);
         let (mut sources, mut destinations) = (ends.sources, ends.destinations);
@@ -295,7 +330,11 @@ impl Assembly<'_> {
         } else if !is_outbound && destinations.is_empty() {
             destinations.clone_from(&node);
         }
-        let direction = if sources.is_empty() && destinations.is_empty() && context.flowing.is_none() { Direction::Unknown } else { Direction::OneWay };
+        let direction = if sources.is_empty() && destinations.is_empty() && context.flowing.is_none() {
+            Direction::Unknown
+        } else {
+            Direction::OneWay
+        };
         let mut reading = Reading::new(self.guide.source, &context);
         for entry in entries {
             let transports = match (&entry.transports[..], words::carrier(&label)) {
@@ -315,7 +354,10 @@ impl Assembly<'_> {
                 sources: &sources,
                 source_port: Ports::Unstated,
                 destinations: &destinations,
-                services: transports.iter().map(|transport| (*transport, table::ports_of(*transport, &entry, text))).collect(),
+                services: transports
+                    .iter()
+                    .map(|transport| (*transport, table::ports_of(*transport, &entry, text)))
+                    .collect(),
                 label: label.clone(),
                 note: note.clone(),
                 condition: prose::condition(&one_line(text)),
@@ -336,7 +378,6 @@ impl Assembly<'_> {
     fn span(&self, range: Range<usize>) -> Span {
         Span { source: self.guide.source, start: range.start, end: range.end }
     }
-
 }
 
 fn is_abbreviation(short: &str) -> bool {
@@ -350,18 +391,29 @@ fn item_ports(text: &str, is_announced: bool) -> Option<(Vec<cell::Entry>, Strin
     if text.len() > 400 {
         return None;
     }
-    let cut = [": ", " - ", " – ", " — ", " ("].iter().filter_map(|separator| text.find(separator).map(|at| (at, separator.len()))).min();
+    let cut = [": ", " - ", " – ", " — ", " ("]
+        .iter()
+        .filter_map(|separator| text.find(separator).map(|at| (at, separator.len())))
+        .min();
     let (head, rest) = match cut {
         Some((at, length)) => (&text[..at], text[at + length..].trim_end_matches(')').replacen(") ", "; ", 1)),
         None => (&*text, String::new()),
     };
     let rest = rest.as_str();
     let counts = |entries: &[cell::Entry]| {
-        !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && (is_announced || !entry.transports.is_empty()))
+        !entries.is_empty()
+            && entries.iter().all(|entry| !entry.ports.is_empty() && (is_announced || !entry.transports.is_empty()))
     };
     let starts_with_port = |text: &str| {
-        let first = text.trim_start_matches(|c: char| !c.is_alphanumeric()).split([' ', '/', ',', ':', '-']).next().unwrap_or("");
-        first.chars().all(|c| c.is_ascii_digit()) && !first.is_empty() || words::protocol(first).is_some() || first.eq_ignore_ascii_case("port") || first.eq_ignore_ascii_case("ports")
+        let first = text
+            .trim_start_matches(|c: char| !c.is_alphanumeric())
+            .split([' ', '/', ',', ':', '-'])
+            .next()
+            .unwrap_or("");
+        first.chars().all(|c| c.is_ascii_digit()) && !first.is_empty()
+            || words::protocol(first).is_some()
+            || first.eq_ignore_ascii_case("port")
+            || first.eq_ignore_ascii_case("ports")
     };
     if starts_with_port(head)
         && let Ok(entries) = cell::read(head)

@@ -6,7 +6,7 @@
 use crate::document::GLUE;
 use crate::guide::{Ports, Transport};
 use crate::words;
-use ringwall_packet::{Interval, Protocol};
+use ringwall_packet::Interval;
 
 /// Ports that belong together: one line of a cell, one protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,9 @@ pub(crate) fn arrow(text: &str) -> Option<(&str, Arrow, &str)> {
 
 /// The arrow that a text begins with, and the length of what was looked at.
 fn arrow_here(text: &str) -> (Option<Arrow>, usize) {
-    let Some(c) = text.chars().next() else { return (None, 0) };
+    let Some(c) = text.chars().next() else {
+        return (None, 0);
+    };
     let single = match c {
         '→' | '⇒' | '➔' | '➜' | '⟶' | '►' => Some(Arrow::Right),
         '←' | '⇐' | '⟵' | '◄' => Some(Arrow::Left),
@@ -99,12 +101,15 @@ enum Token {
 
 /// Whether a cell may be one of a column of ports.
 pub(crate) fn may_hold_ports(text: &str) -> bool {
-    words::is_any(text) || read(text).is_ok_and(|entries| entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any))
+    words::is_any(text)
+        || read(text).is_ok_and(|entries| entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any))
 }
 
 /// Whether a cell leaves no doubt that it holds ports: `443/tcp`, `TCP 443`, `TCP/443`.
 pub(crate) fn is_explicit(text: &str) -> bool {
-    read(text).is_ok_and(|entries| !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty()))
+    read(text).is_ok_and(|entries| {
+        !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty())
+    })
 }
 
 /// Bytes of a cell of ports.
@@ -245,7 +250,8 @@ impl LineReader {
         }
         let label = if is_label(&label) { label } else { String::new() };
         let words = if label.is_empty() { self.words.join(" ") } else { String::new() };
-        let remark = [words].into_iter().chain(self.remarks).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+        let remark =
+            [words].into_iter().chain(self.remarks).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
         for entry in &mut self.entries {
             entry.arrow = self.arrow;
             entry.label.clone_from(&label);
@@ -264,8 +270,20 @@ impl LineReader {
 /// "any above 1024", "all dynamic ports": not all ports.
 fn is_qualified(words: &[String]) -> bool {
     const QUALIFIERS: [&str; 14] = [
-        "above", "below", "dynamic", "ephemeral", "random", "configured", "high", "available", "free", "unused", "over",
-        "under", "required", "listed",
+        "above",
+        "below",
+        "dynamic",
+        "ephemeral",
+        "random",
+        "configured",
+        "high",
+        "available",
+        "free",
+        "unused",
+        "over",
+        "under",
+        "required",
+        "listed",
     ];
     words.iter().any(|word| QUALIFIERS.contains(&word.to_lowercase().as_str()))
 }
@@ -275,8 +293,28 @@ fn is_label(words: &str) -> bool {
 }
 
 const FILLERS: [&str; 22] = [
-    "port", "ports", "port:", "ports:", "the", "range", "from", "on", "over", "by", "number", "default", "no", "no.",
-    "and/or", "inclusive", "through", "destination", "protocol", "standard", "typically", "usually",
+    "port",
+    "ports",
+    "port:",
+    "ports:",
+    "the",
+    "range",
+    "from",
+    "on",
+    "over",
+    "by",
+    "number",
+    "default",
+    "no",
+    "no.",
+    "and/or",
+    "inclusive",
+    "through",
+    "destination",
+    "protocol",
+    "standard",
+    "typically",
+    "usually",
 ];
 
 fn tokens(line: &str) -> Result<Vec<Token>, String> {
@@ -322,7 +360,11 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
 
 fn port(digits: &str) -> Result<u16, String> {
     let is_zero_padded = digits.len() > 1 && digits.starts_with('0');
-    digits.parse().ok().filter(|_| !is_zero_padded).ok_or_else(|| format!("`{digits}` is no port: ports go from 0 to 65535"))
+    digits
+        .parse()
+        .ok()
+        .filter(|_| !is_zero_padded)
+        .ok_or_else(|| format!("`{digits}` is no port: ports go from 0 to 65535"))
 }
 
 fn digits(text: &str) -> &str {
@@ -358,12 +400,19 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     }
     let trimmed = behind.trim_start();
     for dash in ["--", "-", "–", "—", "−", "‑", "to ", "through ", "...", "..", ":", "~", "until "] {
-        let Some(after) = trimmed.strip_prefix(dash) else { continue };
+        let Some(after) = trimmed.strip_prefix(dash) else {
+            continue;
+        };
         let after = after.trim_start();
         let second = digits(after);
         let starts_word = after[second.len()..].starts_with(|c: char| c.is_alphabetic());
         let is_colon_list = dash == ":" && behind.len() != trimmed.len();
-        if second.is_empty() || starts_word && words::protocol(after[second.len()..].split(|c: char| !c.is_alphanumeric()).next().unwrap_or("")).is_none() || is_colon_list {
+        if second.is_empty()
+            || starts_word
+                && words::protocol(after[second.len()..].split(|c: char| !c.is_alphanumeric()).next().unwrap_or(""))
+                    .is_none()
+            || is_colon_list
+        {
             break;
         }
         let (low, high) = (port(first)?, port(second)?);
@@ -405,7 +454,9 @@ fn parenthesis(text: &str, out: &mut Vec<Token>) -> Result<usize, String> {
         return Ok(length);
     }
     let inside = tokens(inner);
-    let has_port = |tokens: &[Token]| tokens.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
+    let has_port = |tokens: &[Token]| {
+        tokens.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)))
+    };
     let is_known = |token: &Token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Any | Token::Arrow(_));
     match inside {
         Ok(inside) if !inside.is_empty() && inside.iter().all(is_known) && !(has_port(&inside) && has_port(out)) => {
@@ -467,154 +518,4 @@ fn join_transports(tokens: &mut Vec<Token>) {
         joined.push(Token::Transport(group));
     }
     *tokens = joined;
-}
-
-/// The protocols of a cell of a protocol column, and the words in it that are not understood.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Protocols {
-    pub transports: Vec<Transport>,
-    /// The application protocol that the cell names, if any.
-    pub label: String,
-    pub unknown: Vec<String>,
-}
-
-pub(crate) fn protocols(text: &str) -> Protocols {
-    let mut found = Protocols::default();
-    if words::is_blank(text) {
-        return found;
-    }
-    if words::is_any(text) {
-        found.transports.push(Transport::Any);
-        return found;
-    }
-    let main = text.split(['(', '[']).next().unwrap_or(text).trim();
-    let main = if main.is_empty() { text } else { main };
-    let words: Vec<&str> =
-        text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+')).filter(|word| !word.is_empty()).collect();
-    let mut add = |protocol: Protocol| {
-        let transport = Transport::Is(protocol);
-        if !found.transports.contains(&transport) {
-            found.transports.push(transport);
-        }
-    };
-    for (index, word) in words.iter().enumerate() {
-        if let Some(protocol) = words::protocol(word) {
-            add(protocol);
-        } else if let Ok(number) = word.parse::<u8>()
-            && index > 0
-            && words[index - 1].eq_ignore_ascii_case("protocol")
-        {
-            add(Protocol(number));
-        }
-    }
-    let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
-    let is_filler = |word: &str| {
-        matches!(word, "and" | "or" | "over" | "protocol" | "ip" | "both" | "optional" | "configurable" | "default" | "v4" | "v6" | "ipv4" | "ipv6" | "based" | "secure" | "encrypted")
-            || word.chars().all(|c| c.is_ascii_digit())
-    };
-    let is_application = |word: &str| words::carrier(word).is_some() || words::OVER_BOTH.contains(&word);
-    let remarks = text.len() > main.len();
-    let main_words = main.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+')).filter(|word| !word.is_empty());
-    if found.transports.is_empty() {
-        for word in &lower {
-            if let Some(protocol) = words::carrier(word)
-                && !found.transports.contains(&Transport::Is(protocol))
-            {
-                found.transports.push(Transport::Is(protocol));
-            }
-        }
-        main.clone_into(&mut found.label);
-    } else if lower.iter().any(|word| is_application(word) && words::protocol(word).is_none()) {
-        let names = words.iter().filter(|word| is_application(&word.to_lowercase()));
-        found.label = names.copied().collect::<Vec<_>>().join("/");
-    }
-    for word in main_words {
-        let lower = word.to_lowercase();
-        if words::protocol(&lower).is_none() && !is_application(&lower) && !is_filler(&lower) {
-            found.unknown.push(word.to_owned());
-        }
-    }
-    if remarks && found.transports.is_empty() && found.label.is_empty() {
-        text.clone_into(&mut found.label);
-    }
-    found
-}
-
-/// The names of a cell of sources or destinations: `worker, CLI` is two, `Windows agent push
-/// installation, pending repair` is one, since its parts are too long to be names in a list.
-pub(crate) fn names(text: &str) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for line in text.lines() {
-        let mut parts = split_outside_parentheses(line, |c| matches!(c, ',' | ';'));
-        // "web, worker and cron"
-        if parts.len() > 1
-            && let Some((last, end)) = parts.last().and_then(|last| last.split_once(" and ")).filter(|(last, _)| !last.is_empty())
-        {
-            parts.pop();
-            parts.extend([last, end]);
-        }
-        let is_list = parts.len() > 1 && parts.iter().all(|part| is_short(part));
-        let parts = if is_list { parts } else { vec![line] };
-        for part in parts {
-            let part = if is_list { strip_word(strip_word(part, "and"), "or") } else { part };
-            match split_and(part) {
-                Some((first, second)) => names.extend([clean(first), clean(second)]),
-                None => names.push(clean(part)),
-            }
-        }
-    }
-    names.retain(|name| !name.is_empty());
-    let mut unique: Vec<String> = Vec::with_capacity(names.len());
-    for name in names {
-        if unique.len() >= 256 || !unique.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
-            unique.push(name);
-        }
-    }
-    unique
-}
-
-fn is_short(part: &str) -> bool {
-    let words = part.split_whitespace().count();
-    (1..=3).contains(&words) && !part.ends_with('.')
-}
-
-fn strip_word<'a>(text: &'a str, word: &str) -> &'a str {
-    let text = text.trim();
-    text.strip_prefix(word).filter(|rest| rest.starts_with(' ')).map_or(text, str::trim_start)
-}
-
-/// "Company network and gateway": two machines, so two names.
-fn split_and(part: &str) -> Option<(&str, &str)> {
-    let (first, second) = part.split_once(" and ").or_else(|| part.split_once(" & "))?;
-    let is_name = |text: &str| is_short(text) && text.split_whitespace().next_back().is_some_and(words::is_machine);
-    (is_name(first) && is_name(second) && !second.contains(" and ")).then_some((first, second))
-}
-
-fn split_outside_parentheses(text: &str, is_separator: impl Fn(char) -> bool) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut start, mut depth) = (0, 0_i32);
-    for (index, c) in text.char_indices() {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            c if depth <= 0 && is_separator(c) => {
-                parts.push(text[start..index].trim());
-                start = index + c.len_utf8();
-            }
-            _ => {}
-        }
-    }
-    parts.push(text[start..].trim());
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
-/// A name on one line, without the mark of a footnote.
-pub(crate) fn clean(text: &str) -> String {
-    let text = text.replace(GLUE, "");
-    let text = crate::document::one_line(&text);
-    let text = text.trim_matches(|c: char| matches!(c, '•' | '·' | '|') || c.is_whitespace());
-    let stripped = text.trim_end_matches(['*', '†', '‡', '¹', '²', '³', ':']);
-    let stripped = if stripped.is_empty() || stripped.ends_with(' ') { text } else { stripped };
-    stripped.strip_prefix("- ").unwrap_or(stripped).trim().to_owned()
 }

@@ -86,9 +86,11 @@ pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
         })
     };
     let holds_ports = PORTS.into_iter().any(is_readable);
-    let speaks_of_traffic =
-        [Role::Protocol, Role::Source, Role::Destination, Role::Direction, Role::Peer].iter().any(|role| columns.has(*role));
-    if !holds_ports && !(columns.has(Role::Port) && speaks_of_traffic) {
+    let speaks_of_traffic = [Role::Protocol, Role::Source, Role::Destination, Role::Direction, Role::Peer]
+        .iter()
+        .any(|role| columns.has(*role));
+    let is_named = columns.has(Role::Port) && speaks_of_traffic;
+    if !(holds_ports || is_named) {
         // "Inbound:" over a column of protocols is a title.
         let titles: Vec<usize> = columns.all(Role::Inbound).chain(columns.all(Role::Outbound)).collect();
         let mut columns = Columns(vec![None; table.header.len()]);
@@ -107,7 +109,8 @@ pub(crate) fn matrix(table: &Table) -> Option<Table> {
     let place = |list: &[&str]| words.iter().position(|word| list.contains(word));
     let from = place(&["from", "source", "src", "client"])?;
     let to = place(&["to", "destination", "dest", "target", "server"])?;
-    let body = || table.rows.iter().flat_map(|row| row.cells.iter().skip(1)).filter(|cell| !words::is_blank(&cell.text));
+    let body =
+        || table.rows.iter().flat_map(|row| row.cells.iter().skip(1)).filter(|cell| !words::is_blank(&cell.text));
     let explicit = body().filter(|cell| cell::is_explicit(&cell.text)).count();
     if table.header.len() < 3 || explicit == 0 || explicit * 2 < body().count() {
         return None;
@@ -190,15 +193,20 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
         }
     }
     // A column of "web -> store", whatever its header.
-    let joins = |text: &str| cell::arrow(text).is_some_and(|(left, _, right)| !left.trim().is_empty() && !right.trim().is_empty());
+    let joins = |text: &str| {
+        cell::arrow(text).is_some_and(|(left, _, right)| !left.trim().is_empty() && !right.trim().is_empty())
+    };
     if !columns.has(Role::Direction)
-        && let Some(column) = (0..table.header.len()).find(|column| columns.role(*column) != Some(Role::Port) && share(*column, &joins))
+        && let Some(column) =
+            (0..table.header.len()).find(|column| columns.role(*column) != Some(Role::Port) && share(*column, &joins))
     {
         columns.set(column, Role::Direction);
     }
     // Columns "Inbound" and "Outbound" hold ports, or ticks beside a column of ports, or the other end.
     for (role, end) in [(Role::Inbound, Role::Source), (Role::Outbound, Role::Destination)] {
-        let Some(column) = columns.of(role) else { continue };
+        let Some(column) = columns.of(role) else {
+            continue;
+        };
         if columns.has(Role::Port) && !share(column, &words::is_yes_or_no) {
             columns.set(column, if columns.has(end) { Role::Note } else { end });
         } else if !columns.has(Role::Port) && !share(column, &cell::may_hold_ports) {
@@ -221,7 +229,8 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
 
 fn is_transport(text: &str) -> bool {
     let text = text.to_lowercase();
-    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && *word != "and" && *word != "or");
+    let mut words =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && *word != "and" && *word != "or");
     let is_known = |word: &str| words::protocol(word).is_some() || word == "any" || word == "all";
     words.clone().next().is_some() && words.all(is_known)
 }
@@ -238,7 +247,8 @@ fn by_content(columns: &mut Columns, sample: &[Row]) -> Option<()> {
     if let Some(column) = (0..width).find(|column| share(*column, &|text| cell::is_explicit(text))) {
         columns.set(column, Role::Port);
     } else {
-        let protocol = columns.of(Role::Protocol).or_else(|| (0..width).find(|column| share(*column, &is_transport)))?;
+        let protocol =
+            columns.of(Role::Protocol).or_else(|| (0..width).find(|column| share(*column, &is_transport)))?;
         let port =
             (0..width).find(|column| *column != protocol && share(*column, &|text| cell::may_hold_ports(text)))?;
         columns.set(protocol, Role::Protocol);
@@ -257,16 +267,49 @@ fn header_is_row(table: &Table, columns: &Columns) -> bool {
 
 /// What a header says, in English and the other languages that vendors write.
 pub(crate) fn role(header: &str) -> Option<Role> {
-    let text = header.to_lowercase().replace("port(s)", "ports").replace("protocol(s)", "protocols").replace("(s)", "s");
+    let text =
+        header.to_lowercase().replace("port(s)", "ports").replace("protocol(s)", "protocols").replace("(s)", "s");
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let has = |list: &[&str]| words.iter().any(|word| list.contains(word));
     let is = |list: &[&str]| list.contains(&words.join(" ").as_str());
 
-    let port = has(&["port", "ports", "puerto", "puertos", "porta", "porte", "portas", "portnumber", "dport", "sport", "portrange"]);
+    let port = has(&[
+        "port",
+        "ports",
+        "puerto",
+        "puertos",
+        "porta",
+        "porte",
+        "portas",
+        "portnumber",
+        "dport",
+        "sport",
+        "portrange",
+    ]);
     let protocol = has(&["protocol", "protocols", "proto", "protokoll", "protocollo", "protocolo", "protocole"]);
     let source = has(&[
-        "source", "sources", "src", "from", "origin", "originator", "initiator", "initiating", "client", "clients",
-        "consumer", "consumers", "caller", "sender", "requester", "requestor", "quelle", "von", "origen", "origine", "origem", "fuente",
+        "source",
+        "sources",
+        "src",
+        "from",
+        "origin",
+        "originator",
+        "initiator",
+        "initiating",
+        "client",
+        "clients",
+        "consumer",
+        "consumers",
+        "caller",
+        "sender",
+        "requester",
+        "requestor",
+        "quelle",
+        "von",
+        "origen",
+        "origine",
+        "origem",
+        "fuente",
     ]) || text.contains("used by")
         || text.contains("initiated by")
         || text.contains("accessed by")
@@ -274,14 +317,67 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         || text.contains("allowed ip")
         || text.contains("who connects");
     let destination = has(&[
-        "destination", "destinations", "dest", "dst", "to", "target", "targets", "receiver", "listener", "responder",
-        "ziel", "nach", "destino", "destinazione", "endpoint", "endpoints", "fqdn", "url", "urls", "domain", "domains", "hostname", "hostnames",
+        "destination",
+        "destinations",
+        "dest",
+        "dst",
+        "to",
+        "target",
+        "targets",
+        "receiver",
+        "listener",
+        "responder",
+        "ziel",
+        "nach",
+        "destino",
+        "destinazione",
+        "endpoint",
+        "endpoints",
+        "fqdn",
+        "url",
+        "urls",
+        "domain",
+        "domains",
+        "hostname",
+        "hostnames",
     ]);
     let describes = has(&[
-        "description", "descriptions", "purpose", "purposes", "note", "notes", "comment", "comments", "remark",
-        "remarks", "usage", "use", "function", "functions", "detail", "details", "reason", "explanation", "notizen",
-        "beschreibung", "zweck", "descripción", "descrição", "descrizione", "scopo", "propósito", "information", "info", "configurable",
-        "required", "mandatory", "optional", "condition", "when", "remarques", "description",
+        "description",
+        "descriptions",
+        "purpose",
+        "purposes",
+        "note",
+        "notes",
+        "comment",
+        "comments",
+        "remark",
+        "remarks",
+        "usage",
+        "use",
+        "function",
+        "functions",
+        "detail",
+        "details",
+        "reason",
+        "explanation",
+        "notizen",
+        "beschreibung",
+        "zweck",
+        "descripción",
+        "descrição",
+        "descrizione",
+        "scopo",
+        "propósito",
+        "information",
+        "info",
+        "configurable",
+        "required",
+        "mandatory",
+        "optional",
+        "condition",
+        "when",
+        "remarques",
+        "description",
     ]);
     let of_one_protocol = match (has(&["tcp"]), has(&["udp"])) {
         (true, false) => Some(Role::TcpPort),
@@ -291,7 +387,18 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     if words.len() == 1 && of_one_protocol.is_some() {
         return of_one_protocol;
     }
-    if is(&["source port", "source ports", "src port", "src ports", "sport", "from port", "client port", "source port range", "quellport", "ephemeral port"]) {
+    if is(&[
+        "source port",
+        "source ports",
+        "src port",
+        "src ports",
+        "sport",
+        "from port",
+        "client port",
+        "source port range",
+        "quellport",
+        "ephemeral port",
+    ]) {
         return Some(Role::SourcePort);
     }
     if port || has(&["zielport"]) {
@@ -327,37 +434,114 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     if is(&["outbound", "outgoing", "egress", "out", "connects to", "communicates on"]) {
         return Some(Role::Outbound);
     }
-    if source && destination || is(&["peer", "peers", "remote", "remote host", "remote system", "remote end", "other end", "counterpart", "connects with", "communicates with", "communication partner", "remote ip", "network", "ip range", "ip ranges"]) {
+    if source && destination
+        || is(&[
+            "peer",
+            "peers",
+            "remote",
+            "remote host",
+            "remote system",
+            "remote end",
+            "other end",
+            "counterpart",
+            "connects with",
+            "communicates with",
+            "communication partner",
+            "remote ip",
+            "network",
+            "ip range",
+            "ip ranges",
+        ])
+    {
         return Some(Role::Peer);
     }
     if has(&["direction", "richtung", "dirección", "direzione", "initiation"])
-        || is(&["flow", "traffic", "traffic flow", "data flow", "inbound outbound", "ingress egress", "in out", "connection", "communication", "path"])
+        || is(&[
+            "flow",
+            "traffic",
+            "traffic flow",
+            "data flow",
+            "inbound outbound",
+            "ingress egress",
+            "in out",
+            "connection",
+            "communication",
+            "path",
+        ])
     {
         return Some(Role::Direction);
     }
     if source {
-        return Some(if has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]) { Role::SourceAddress } else { Role::Source });
+        return Some(if has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]) {
+            Role::SourceAddress
+        } else {
+            Role::Source
+        });
     }
     if destination {
         let is_address = has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]);
         return Some(if is_address { Role::DestinationAddress } else { Role::Destination });
     }
-    if protocol || has(&["transport", "layer4", "l4"]) || is(&["tcp udp", "udp tcp", "tcp or udp", "layer 4", "ip protocol"]) {
+    if protocol
+        || has(&["transport", "layer4", "l4"])
+        || is(&["tcp udp", "udp tcp", "tcp or udp", "layer 4", "ip protocol"])
+    {
         return Some(Role::Protocol);
     }
-    if has(&["permission", "action", "aktion", "acción", "azione", "verdict"]) || is(&["allow deny", "access", "rule action", "allow", "policy"]) {
+    if has(&["permission", "action", "aktion", "acción", "azione", "verdict"])
+        || is(&["allow deny", "access", "rule action", "allow", "policy"])
+    {
         return Some(Role::Action);
     }
     if describes || text.contains("used for") {
         return Some(Role::Note);
     }
-    if has(&["service", "services", "application", "applications", "app", "process", "dienst", "servicio", "servizio", "servizi", "serviço", "name", "label", "daemon", "usecase"]) {
+    if has(&[
+        "service",
+        "services",
+        "application",
+        "applications",
+        "app",
+        "process",
+        "dienst",
+        "servicio",
+        "servizio",
+        "servizi",
+        "serviço",
+        "name",
+        "label",
+        "daemon",
+        "usecase",
+    ]) {
         return Some(Role::Service);
     }
-    if has(&["agent", "component", "components", "node", "nodes", "role", "server", "servers", "host", "hosts", "machine", "appliance", "device", "product", "feature", "instance", "system", "module", "vm", "tier"]) {
+    if has(&[
+        "agent",
+        "component",
+        "components",
+        "node",
+        "nodes",
+        "role",
+        "server",
+        "servers",
+        "host",
+        "hosts",
+        "machine",
+        "appliance",
+        "device",
+        "product",
+        "feature",
+        "instance",
+        "system",
+        "module",
+        "vm",
+        "tier",
+    ]) {
         return Some(Role::Node);
     }
-    if has(&["no", "id", "nr", "rule", "line", "file", "section", "row", "category", "default", "version"]) || words.is_empty() && text.contains('#') {
+    if has(&["no", "id", "nr", "rule", "line", "file", "section", "row", "category", "default", "version"])
+        || words.is_empty() && text.contains('#')
+    {
         return Some(Role::Ignored);
     }
     None

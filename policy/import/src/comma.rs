@@ -3,8 +3,8 @@
 //! In: the text, with commas, semicolons or tabs. Out: its tables; a new one begins where a line reads
 //! like a header. Never: a type for a value.
 
-use crate::{MAX_ROWS, column};
 use crate::document::{Block, Cell, Row, Table};
+use crate::{MAX_ROWS, column};
 use csv::{ReaderBuilder, StringRecord};
 use std::ops::Range;
 
@@ -25,8 +25,7 @@ pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) {
         let begin = record.position().map_or(start, |position| usize::try_from(position.byte()).unwrap_or(start));
         start = usize::try_from(reader.position().byte()).unwrap_or(text.len());
         let span = trim(text, begin..start);
-        let cells: Vec<_> =
-            record.iter().map(|field| Cell::new(crate::markdown::plain(field), span.clone())).collect();
+        let cells: Vec<_> = record.iter().map(|field| Cell::new(crate::markdown::plain(field), span.clone())).collect();
         if column::is_header(&cells) {
             table.take().map(Block::Table).into_iter().for_each(&mut *sink);
             table = Some(Table { header: cells, ..Table::default() });

@@ -36,7 +36,7 @@ impl Guide {
         }
     }
 
-    /// What the guide writes out for an abbreviation, such as `Primary application` for `PRD`.
+    /// What the guide writes out for an abbreviation, such as `main node` for `MN`.
     pub fn meaning(&self, name: &str) -> Option<&str> {
         let found = self.legend.iter().find(|entry| entry.short.eq_ignore_ascii_case(name));
         found.map(|entry| entry.meaning.as_str())
@@ -52,7 +52,7 @@ pub struct Section {
     pub is_tab: bool,
     /// Index of the enclosing section.
     pub parent: Option<usize>,
-    /// When the section applies, in the guide's words: `if applicable`, `If Calico is used`.
+    /// When the section applies, in the guide's words: `if applicable`, `If X is used`.
     pub condition: Option<String>,
     pub span: Span,
 }
@@ -203,7 +203,7 @@ pub enum Field {
     Direction,
 }
 
-/// `PRD`: `Primary application`.
+/// `MN`: `main node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abbreviation {
     pub short: String,
@@ -220,7 +220,7 @@ pub struct Note {
     pub span: Span,
 }
 
-/// "The TCP session timeout should be set to 14.400 seconds" is 14400.
+/// "a timeout of 14.400 seconds" is 14400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout {
     pub section: Option<usize>,

@@ -268,7 +268,9 @@ impl Building {
     }
 
     fn end_cell(&mut self, end: usize) {
-        let Some((text, start, columns, rows)) = self.cell.take() else { return };
+        let Some((text, start, columns, rows)) = self.cell.take() else {
+            return;
+        };
         self.carry();
         let text = tidy(&text);
         let text = if text.contains(['*', '`']) { crate::markdown::plain(&text) } else { text };

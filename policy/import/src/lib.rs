@@ -9,16 +9,21 @@ mod cell;
 mod column;
 mod comma;
 mod document;
+mod ends;
 mod guide;
 mod html;
 mod listing;
 mod markdown;
+mod names;
 mod policy;
 mod prose;
+mod protocols;
 mod table;
 mod words;
 
-pub use guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided};
+pub use guide::{
+    Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided,
+};
 pub use listing::to_csv;
 pub use policy::{Stamp, to_policy};
 
@@ -35,6 +40,7 @@ pub const MAX_ROWS: usize = 1 << 18;
 pub const MAX_FLOWS: usize = 1 << 19;
 
 /// The text of a file's bytes. A byte order mark is taken off.
+#[allow(clippy::result_large_err, reason = "once per file")]
 pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
     if bytes.len() > MAX_BYTES {
         let message = format!("`{name}` is larger than {} MiB", MAX_BYTES >> 20);
@@ -42,14 +48,16 @@ pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
     }
     match String::from_utf8(bytes) {
         Ok(text) if text.contains('\0') => {
-            Err(Diagnostic::error("RW1001", format!("`{name}` is not text")).help("give Markdown or CSV in UTF-8"))
+            let diagnostic = Diagnostic::error("RW1001", format!("`{name}` is not text"));
+            Err(diagnostic.help("give Markdown or CSV in UTF-8"))
         }
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
         Err(error) => {
             let place = error.utf8_error().valid_up_to();
             let line = 1 + error.as_bytes()[..place].iter().filter(|byte| **byte == b'\n').count();
             let message = format!("`{name}` is not UTF-8: line {line} has a byte that does not belong there");
-            Err(Diagnostic::error("RW1001", message).help("save it as UTF-8, for example with `iconv -t utf-8`"))
+            let diagnostic = Diagnostic::error("RW1001", message);
+            Err(diagnostic.help("save it as UTF-8, for example with `iconv -t utf-8`"))
         }
     }
 }

@@ -11,7 +11,8 @@ pub fn to_csv(guide: &Guide, sources: &Sources) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let lines = Lines::new(sources, guide.source);
     let file = sources.name(guide.source);
-    let header = ["file", "line", "section", "source", "source_port", "destination", "protocol", "port", "direction", "note"];
+    let header =
+        ["file", "line", "section", "source", "source_port", "destination", "protocol", "port", "direction", "note"];
     // Writing to a vector does not fail.
     let _ = writer.write_record(header);
     for flow in &guide.flows {

@@ -143,7 +143,9 @@ impl Reader<'_> {
 
     /// The end of an item of a `list-table`, where items of items are cells.
     fn list_table_item(&mut self, span: Range<usize>) {
-        let Some(table) = self.list_table.as_mut() else { return };
+        let Some(table) = self.list_table.as_mut() else {
+            return;
+        };
         if self.lists > 1 {
             let text = std::mem::take(&mut self.prose).text.trim().to_owned();
             self.is_item = false;
@@ -229,7 +231,9 @@ impl Reader<'_> {
     }
 
     fn close_fence(&mut self, plain: &mut Vec<&str>, end: usize) {
-        let Some(mut fence) = self.fence.take() else { return };
+        let Some(mut fence) = self.fence.take() else {
+            return;
+        };
         fence.text.push_str(&std::mem::take(plain).join("\n"));
         let text = one_line(&fence.text);
         self.blocks.push(Block::Note { kind: fence.kind, text, span: fence.start..end });
@@ -369,7 +373,9 @@ fn without_footnotes(raw: &str) -> String {
     let mut rest = raw;
     while let Some((before, after)) = rest.split_once("[^") {
         text.push_str(before);
-        let Some((_, behind)) = after.split_once(']') else { return raw.to_owned() };
+        let Some((_, behind)) = after.split_once(']') else {
+            return raw.to_owned();
+        };
         rest = behind;
     }
     text + rest
@@ -458,8 +464,8 @@ fn quoted_note(kind: &str, text: &str) -> (String, String) {
 
 /// The kind of `::: (error) (Important)`, `:::note Title`, `:::{.warning}`: the last word that names one.
 fn fence_kind(opened: &str) -> String {
-    let words = opened.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
-    words.filter(|word| NOTE_KINDS.contains(&word.as_str())).last().unwrap_or_else(|| "note".to_owned())
+    let mut words = opened.rsplit(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+    words.find(|word| NOTE_KINDS.contains(&word.as_str())).unwrap_or_else(|| "note".to_owned())
 }
 
 fn front_matter_title(yaml: &str) -> Option<String> {

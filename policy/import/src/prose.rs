@@ -44,15 +44,41 @@ pub(crate) fn sentences(text: &str) -> Vec<String> {
 }
 
 const MODALS: [&str; 14] = [
-    "will", "must", "should", "need", "needs", "require", "requires", "has", "have", "can", "may", "connect", "connects", "communicate",
+    "will",
+    "must",
+    "should",
+    "need",
+    "needs",
+    "require",
+    "requires",
+    "has",
+    "have",
+    "can",
+    "may",
+    "connect",
+    "connects",
+    "communicate",
 ];
 const STOPS: [&str; 34] = [
     "on", "over", "via", "using", "through", "for", "in", "at", "by", "with", "so", "when", "if", "must", "should",
-    "is", "are", "has", "have", "from", "need", "needs", "may", "can", "will", "to", "and", "or", "which", "that", "as", "before", "during", "within",
+    "is", "are", "has", "have", "from", "need", "needs", "may", "can", "will", "to", "and", "or", "which", "that",
+    "as", "before", "during", "within",
 ];
 const VERBS: [&str; 14] = [
-    "connect to", "connects to", "connect with", "access to", "reach", "reaches", "communicate with", "communicates with", "talk to",
-    "talks to", "access", "accesses", "connection to", "connections to",
+    "connect to",
+    "connects to",
+    "connect with",
+    "access to",
+    "reach",
+    "reaches",
+    "communicate with",
+    "communicates with",
+    "talk to",
+    "talks to",
+    "access",
+    "accesses",
+    "connection to",
+    "connections to",
 ];
 
 /// The ends that a sentence names.
@@ -63,13 +89,21 @@ pub(crate) fn ends(sentence: &str) -> Ends {
         return stated;
     }
     for verb in VERBS {
-        let Some((before, after)) = split_word(&sentence, verb) else { continue };
-        let Some(destination) = object(after) else { continue };
+        let Some((before, after)) = split_word(&sentence, verb) else {
+            continue;
+        };
+        let Some(destination) = object(after) else {
+            continue;
+        };
         // "ports must be open for X to connect to Y"
         let actor = before.strip_suffix(" to").and_then(|before| rsplit_word(before, "for")).map(|(_, actor)| actor);
         let subject = before.split_whitespace().take_while(|word| !MODALS.contains(&word.to_lowercase().as_str()));
         let subject = subject.collect::<Vec<_>>().join(" ");
-        let subject = actor.unwrap_or(if subject.len() < before.trim().len() || before.trim() == subject { &subject } else { "" });
+        let subject = actor.unwrap_or(if subject.len() < before.trim().len() || before.trim() == subject {
+            &subject
+        } else {
+            ""
+        });
         let sources = phrase(subject, true).map(|subject| list(&subject)).unwrap_or_default();
         return Ends { sources, destinations: vec![destination] };
     }
@@ -97,7 +131,9 @@ pub(crate) fn heading_ends(title: &str) -> Ends {
         return Ends::default();
     }
     let pair = |left: &str, right: &str| {
-        let (Some(left), Some(right)) = (phrase(left, true), phrase(right, true)) else { return Ends::default() };
+        let (Some(left), Some(right)) = (phrase(left, true), phrase(right, true)) else {
+            return Ends::default();
+        };
         Ends { sources: vec![left], destinations: vec![right] }
     };
     if let Some((left, arrow, right)) = cell::arrow(title) {
@@ -108,7 +144,9 @@ pub(crate) fn heading_ends(title: &str) -> Ends {
         };
     }
     let stated = split_word(title, "from").map(|(_, after)| after);
-    let Some((left, right)) = split_word(stated.unwrap_or(title), "to") else { return Ends::default() };
+    let Some((left, right)) = split_word(stated.unwrap_or(title), "to") else {
+        return Ends::default();
+    };
     let left = trim_generic(left);
     let right = trim_generic(right);
     let both_are_machines = names_machine(&left) && names_machine(&right);
@@ -121,18 +159,68 @@ pub(crate) fn heading_node(title: &str) -> Option<String> {
         return None;
     }
     let title = title.split(['{', '(']).next().filter(|_| !title.contains("(s)")).unwrap_or(title);
-    let about = ["for", "on", "of", "from", "to"].iter().find_map(|word| split_word(title, word).map(|(_, after)| after));
+    let about =
+        ["for", "on", "of", "from", "to"].iter().find_map(|word| split_word(title, word).map(|(_, after)| after));
     let name = trim_generic(about.unwrap_or(title));
     let words = name.split_whitespace().count();
-    ((1..=5).contains(&words) && split_word(&name, "and").is_none() && split_word(&name, "to").is_none() && ends_in_machine(&name))
-        .then_some(name)
+    ((1..=5).contains(&words)
+        && split_word(&name, "and").is_none()
+        && split_word(&name, "to").is_none()
+        && ends_in_machine(&name))
+    .then_some(name)
 }
 
 const GENERIC: [&str; 50] = [
-    "ports", "port", "requirements", "requirement", "rules", "rule", "firewall", "firewalls", "network", "networking", "inbound",
-    "outbound", "incoming", "outgoing", "ingress", "egress", "required", "the", "settings", "setting", "configuration", "access",
-    "communication", "communications", "traffic", "connections", "connection", "list", "table", "default", "needed", "used", "by", "open", "opened",
-    "protocols", "protocol", "prerequisites", "tcp", "udp", "specific", "connectivity", "overview", "reference", "and", "a", "an", "all", "internal", "external",
+    "ports",
+    "port",
+    "requirements",
+    "requirement",
+    "rules",
+    "rule",
+    "firewall",
+    "firewalls",
+    "network",
+    "networking",
+    "inbound",
+    "outbound",
+    "incoming",
+    "outgoing",
+    "ingress",
+    "egress",
+    "required",
+    "the",
+    "settings",
+    "setting",
+    "configuration",
+    "access",
+    "communication",
+    "communications",
+    "traffic",
+    "connections",
+    "connection",
+    "list",
+    "table",
+    "default",
+    "needed",
+    "used",
+    "by",
+    "open",
+    "opened",
+    "protocols",
+    "protocol",
+    "prerequisites",
+    "tcp",
+    "udp",
+    "specific",
+    "connectivity",
+    "overview",
+    "reference",
+    "and",
+    "a",
+    "an",
+    "all",
+    "internal",
+    "external",
 ];
 
 fn trim_generic(title: &str) -> String {
@@ -165,16 +253,38 @@ fn phrase(text: &str, allows_list: bool) -> Option<String> {
     let text = text.trim().trim_matches([',', ';', '.', ':', '"']);
     let words: Vec<&str> = text.split_whitespace().collect();
     let words = match words.first().map(|word| word.to_lowercase()) {
-        Some(first) if matches!(first.as_str(), "the" | "a" | "an" | "your" | "each" | "every") => &words[1..],
+        Some(first) if matches!(first.as_str(), "the" | "a" | "an" | "your") => &words[1..],
         _ => &words[..],
     };
     const NO_NAMES: [&str; 24] = [
-        "it", "they", "you", "we", "this", "that", "these", "those", "following", "port", "ports", "there", "which", "if",
-        "when", "depending", "allow", "note", "to", "be", "able", "make", "ensure", "table",
+        "it",
+        "they",
+        "you",
+        "we",
+        "this",
+        "that",
+        "these",
+        "those",
+        "following",
+        "port",
+        "ports",
+        "there",
+        "which",
+        "if",
+        "when",
+        "depending",
+        "allow",
+        "note",
+        "to",
+        "be",
+        "able",
+        "make",
+        "ensure",
+        "table",
     ];
     let is_name = |word: &&str| !NO_NAMES.contains(&word.to_lowercase().as_str()) && !word.contains(['{', '%', '<']);
     let limit = if allows_list { 10 } else { 5 };
-    ((1..=limit).contains(&words.len()) && words.iter().all(|word| is_name(word))).then(|| words.join(" "))
+    ((1..=limit).contains(&words.len()) && words.iter().all(is_name)).then(|| words.join(" "))
 }
 
 /// What follows a verb or preposition, up to the next one.
@@ -194,7 +304,10 @@ fn object(after: &str) -> Option<String> {
 }
 
 fn list(text: &str) -> Vec<String> {
-    let parts = text.split(',').flat_map(|part| part.split(" and ")).map(|part| part.trim().trim_start_matches("and ").trim_start_matches("the "));
+    let parts = text
+        .split(',')
+        .flat_map(|part| part.split(" and "))
+        .map(|part| part.trim().trim_start_matches("and ").trim_start_matches("the "));
     parts.filter(|part| !part.is_empty() && part.split_whitespace().count() <= 4).map(str::to_owned).collect()
 }
 
@@ -217,7 +330,7 @@ fn positions<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// When a text applies: "(if applicable)", "If Calico is used, …", "Depending on the DNS setup …".
+/// When a text applies: "(if applicable)", "If X is used, …", "Depending on the DNS setup …".
 pub(crate) fn condition(text: &str) -> Option<String> {
     for opening in ["(if ", "(optional", "(when ", "(only ", "(unless "] {
         if let Some(start) = text.to_ascii_lowercase().find(opening) {
@@ -229,7 +342,9 @@ pub(crate) fn condition(text: &str) -> Option<String> {
     if lower.starts_with("depending on ") {
         let clause: Vec<&str> = text
             .split_whitespace()
-            .take_while(|word| !matches!(word.to_lowercase().as_str(), "it" | "there" | "additional" | "you" | "more" | "different"))
+            .take_while(|word| {
+                !matches!(word.to_lowercase().as_str(), "it" | "there" | "additional" | "you" | "more" | "different")
+            })
             .collect();
         let clause = clause.join(" ");
         return Some(clause.split(',').next().unwrap_or(&clause).to_owned());
@@ -240,7 +355,8 @@ pub(crate) fn condition(text: &str) -> Option<String> {
     {
         return Some(clause.to_owned());
     }
-    matches!(lower.trim(), "optional" | "if applicable" | "if used" | "if enabled" | "if required" | "as needed").then(|| text.trim().to_owned())
+    matches!(lower.trim(), "optional" | "if applicable" | "if used" | "if enabled" | "if required" | "as needed")
+        .then(|| text.trim().to_owned())
 }
 
 /// The seconds of a session timeout that the sentence demands. "14.400" and "14,400" are 14400.
@@ -274,7 +390,8 @@ fn whole(text: &str) -> Option<u64> {
     let mut groups = text.split(['.', ',', '\'']);
     let first = groups.next()?;
     let groups: Vec<&str> = groups.collect();
-    let is_grouped = groups.iter().all(|group| group.len() == 3) && (groups.is_empty() || (1..=3).contains(&first.len()));
+    let is_grouped =
+        groups.iter().all(|group| group.len() == 3) && (groups.is_empty() || (1..=3).contains(&first.len()));
     (is_grouped && !first.is_empty()).then(|| [first].iter().chain(&groups).copied().collect::<String>())?.parse().ok()
 }
 
@@ -303,11 +420,14 @@ pub(crate) fn stated(sentence: &str) -> Vec<Stated> {
     }
     let destination = positions(sentence, "to").find_map(|start| object(&sentence[start + 2..]));
     let source = positions(sentence, "from").find_map(|start| object(&sentence[start + 4..]));
-    let (Some(source), Some(destination)) = (source, destination) else { return found };
+    let (Some(source), Some(destination)) = (source, destination) else {
+        return found;
+    };
     for (index, word) in words.iter().enumerate() {
         for entry in spec(word).into_iter().flatten() {
             let label = index.checked_sub(1).and_then(|before| words.get(before)).filter(|_| word.starts_with('('));
-            let label = label.map(|label| label.trim_matches(|c: char| !c.is_alphanumeric()).to_owned()).unwrap_or_default();
+            let label =
+                label.map(|label| label.trim_matches(|c: char| !c.is_alphanumeric()).to_owned()).unwrap_or_default();
             for transport in entry.transports {
                 found.push(Stated {
                     label: label.clone(),
@@ -322,12 +442,13 @@ pub(crate) fn stated(sentence: &str) -> Vec<Stated> {
     found
 }
 
-/// "between nodes of the same type always all traffic is possible": `same node type`.
+/// "between nodes of the same type … all traffic": `same node type`.
 pub(crate) fn mesh(sentence: &str) -> Option<String> {
     let lower = sentence.to_lowercase();
-    let is_all = ["all traffic", "any traffic", "all communication", "any-2-any", "any-to-any", "any to any", "all ports"]
-        .iter()
-        .any(|phrase| lower.contains(phrase));
+    let is_all =
+        ["all traffic", "any traffic", "all communication", "any-2-any", "any-to-any", "any to any", "all ports"]
+            .iter()
+            .any(|phrase| lower.contains(phrase));
     let (before, after) = lower.split_once(" of the same ")?;
     let (_, members) = rsplit_word(before, "between")?;
     let member = members.split_whitespace().next_back()?;

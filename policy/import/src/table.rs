@@ -3,13 +3,15 @@
 //! In: a table, its columns, and what stands around it. Out: flows, undecided rows, diagnostics. Never:
 //! a row that is neither.
 
-use crate::cell::{self, Arrow, Entry};
+use crate::MAX_FLOWS;
+use crate::cell::{self, Entry};
 use crate::column::{self, Columns, Role};
 use crate::document::{Cell, Row, Table, one_line};
+use crate::ends::{RowEnds, is_local};
 use crate::guide::{Action, Direction, Field, Flow, Ports, Transport, Undecided};
 use crate::prose::{self, Ends};
+use crate::protocols;
 use crate::words::{self, Flowing};
-use crate::MAX_FLOWS;
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
 use ringwall_packet::Protocol;
 use std::collections::HashSet;
@@ -42,19 +44,38 @@ pub(crate) struct Reading<'a> {
 }
 
 /// `None` when it is not a table of ports.
-pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table: &Table, budget: usize) -> Option<Reading<'a>> {
+pub(crate) fn read<'a>(
+    text: &str,
+    source: SourceId,
+    context: &'a Context,
+    table: &Table,
+    budget: usize,
+) -> Option<Reading<'a>> {
     let straightened = column::matrix(table);
     let table = straightened.as_ref().unwrap_or(table);
     let (columns, header_is_row) = column::columns(table)?;
     // A header that is a title, such as "Inbound:", heads all rows.
     let has_title = [Role::Inbound, Role::Outbound].into_iter().all(|role| !columns.has(role));
-    let group = table.header.iter().map(|cell| one_line(&cell.text)).find(|text| has_title && words::flowing_in_prose(text).is_some() && column::role(text) != Some(Role::Direction));
+    let group = table.header.iter().map(|cell| one_line(&cell.text)).find(|text| {
+        has_title && words::flowing_in_prose(text).is_some() && column::role(text) != Some(Role::Direction)
+    });
     let mut reading = Reading::new(source, context);
     reading.budget = budget;
-    let mut reader =
-        TableReader { text, reading: &mut reading, columns, table, previous: Vec::new(), grouped: grouped(table), group, endless: None, bare: None, incomplete: None };
+    let mut reader = TableReader {
+        text,
+        reading: &mut reading,
+        columns,
+        table,
+        previous: Vec::new(),
+        grouped: grouped(table),
+        group,
+        endless: None,
+        bare: None,
+        incomplete: None,
+    };
     if header_is_row {
-        let span = table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
+        let span =
+            table.header.first().map_or(0, |cell| cell.span.start)..table.header.last().map_or(0, |cell| cell.span.end);
         reader.row(&Row { cells: table.header.clone(), span, is_wider: false }, 0);
     }
     for (index, row) in table.rows.iter().enumerate() {
@@ -74,7 +95,9 @@ pub(crate) fn read<'a>(text: &str, source: SourceId, context: &'a Context, table
 }
 
 fn grouped(table: &Table) -> HashSet<usize> {
-    let gaps = |column: usize| table.rows.iter().filter(|row| row.cells.get(column).is_none_or(|cell| cell.text.is_empty())).count();
+    let gaps = |column: usize| {
+        table.rows.iter().filter(|row| row.cells.get(column).is_none_or(|cell| cell.text.is_empty())).count()
+    };
     (0..table.header.len()).filter(|column| gaps(*column) * 5 >= table.rows.len()).collect()
 }
 
@@ -104,7 +127,16 @@ pub(crate) fn without_ends(first: Span, count: usize) -> Diagnostic {
 
 impl<'a> Reading<'a> {
     pub fn new(source: SourceId, context: &'a Context) -> Self {
-        Self { source, context, flows: Vec::new(), undecided: Vec::new(), diagnostics: Vec::new(), names: HashSet::new(), budget: MAX_FLOWS, is_full: false }
+        Self {
+            source,
+            context,
+            flows: Vec::new(),
+            undecided: Vec::new(),
+            diagnostics: Vec::new(),
+            names: HashSet::new(),
+            budget: MAX_FLOWS,
+            is_full: false,
+        }
     }
 
     pub fn span(&self, range: Range<usize>) -> Span {
@@ -148,7 +180,9 @@ impl<'a> Reading<'a> {
             return;
         }
         let empty = [String::new()];
-        let or_empty = |names: &'_ [String]| if names.is_empty() { empty.to_vec() } else { names.to_vec() };
+        let or_empty = |names: &'_ [String]| {
+            if names.is_empty() { empty.to_vec() } else { names.to_vec() }
+        };
         for (transport, port) in &draft.services {
             for source in &or_empty(draft.sources) {
                 for destination in &or_empty(draft.destinations) {
@@ -190,10 +224,10 @@ pub(crate) struct Draft<'a> {
     pub inferred: Vec<Field>,
 }
 
-struct TableReader<'t, 'r, 'a> {
+pub(crate) struct TableReader<'t, 'r, 'a> {
     text: &'t str,
-    reading: &'r mut Reading<'a>,
-    columns: Columns,
+    pub(crate) reading: &'r mut Reading<'a>,
+    pub(crate) columns: Columns,
     table: &'t Table,
     /// The last text of each column, for cells that are left empty or say "ditto".
     previous: Vec<Arc<str>>,
@@ -201,22 +235,13 @@ struct TableReader<'t, 'r, 'a> {
     /// many filled cells is an omission.
     grouped: HashSet<usize>,
     /// The text of a row that heads the rows under it.
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// The first row that names neither end, and how many do.
     endless: Option<(Range<usize>, usize)>,
     /// The first row that names no protocol, and how many do.
     bare: Option<(Range<usize>, usize)>,
     /// The first row of which an end is not said, and which: source, destination.
     incomplete: Option<(Range<usize>, (bool, bool))>,
-}
-
-/// The ends of a row, and which of them stand elsewhere.
-#[derive(Default)]
-struct RowEnds {
-    sources: Vec<String>,
-    destinations: Vec<String>,
-    direction: Option<Direction>,
-    inferred: Vec<Field>,
 }
 
 impl TableReader<'_, '_, '_> {
@@ -236,7 +261,9 @@ impl TableReader<'_, '_, '_> {
         let (texts, inherited) = self.texts(row);
         let mut ticked = None;
         for (role, flowing) in [(Role::Inbound, Flowing::Inbound), (Role::Outbound, Flowing::Outbound)] {
-            let Some(column) = self.columns.of(role) else { continue };
+            let Some(column) = self.columns.of(role) else {
+                continue;
+            };
             if self.columns.has(Role::Port) {
                 let both = ticked.map_or(flowing, |_| Flowing::Both);
                 ticked = if words::is_yes(&texts[column]) { Some(both) } else { ticked };
@@ -247,9 +274,15 @@ impl TableReader<'_, '_, '_> {
             }
         }
         for (role, name) in [(Role::TcpPort, "TCP"), (Role::UdpPort, "UDP")] {
-            let Some(column) = self.columns.of(role).filter(|_| !self.columns.has(Role::Port)) else { continue };
+            let Some(column) = self.columns.of(role).filter(|_| !self.columns.has(Role::Port)) else {
+                continue;
+            };
             if !words::is_blank(&texts[column]) {
-                let ports = if cell::is_explicit(&texts[column]) { texts[column].to_string() } else { format!("{name} {}", texts[column]) };
+                let ports = if cell::is_explicit(&texts[column]) {
+                    texts[column].to_string()
+                } else {
+                    format!("{name} {}", texts[column])
+                };
                 self.services(row, number, &texts, &inherited, &ports, column, ticked);
             }
         }
@@ -257,7 +290,8 @@ impl TableReader<'_, '_, '_> {
             self.services(row, number, &texts, &inherited, &texts[column].clone(), column, ticked);
         } else if let Some(start) = self.columns.of(Role::PortStart) {
             let end = self.columns.of(Role::PortEnd).map(|column| texts[column].to_string()).unwrap_or_default();
-            let ports = if words::is_blank(&end) { texts[start].to_string() } else { format!("{}-{end}", texts[start]) };
+            let ports =
+                if words::is_blank(&end) { texts[start].to_string() } else { format!("{}-{end}", texts[start]) };
             self.services(row, number, &texts, &inherited, &ports, start, None);
         }
         self.previous = texts;
@@ -265,7 +299,8 @@ impl TableReader<'_, '_, '_> {
 
     fn repeats_header(&self, row: &Row) -> bool {
         let pairs = row.cells.iter().zip(&self.table.header);
-        row.cells.len() == self.table.header.len() && pairs.clone().all(|(cell, header)| cell.text.eq_ignore_ascii_case(&header.text))
+        row.cells.len() == self.table.header.len()
+            && pairs.clone().all(|(cell, header)| cell.text.eq_ignore_ascii_case(&header.text))
     }
 
     /// The text of a row that has nothing but a title.
@@ -274,7 +309,8 @@ impl TableReader<'_, '_, '_> {
             return None;
         }
         let first = row.cells.first().filter(|cell| !cell.text.is_empty())?;
-        let is_title = row.cells.iter().skip(1).all(|cell| cell.text.is_empty() || cell.is_spanned && cell.text == first.text);
+        let is_title =
+            row.cells.iter().skip(1).all(|cell| cell.text.is_empty() || cell.is_spanned && cell.text == first.text);
         (is_title && !cell::may_hold_ports(&first.text)).then(|| one_line(&first.text))
     }
 
@@ -318,10 +354,14 @@ impl TableReader<'_, '_, '_> {
             reader.reading.undecided(reader.text, row.span.clone(), place, "RW1003", reason);
         };
         let protocol_text = self.columns.of(Role::Protocol).map(|column| texts[column].clone()).unwrap_or_default();
-        let protocols = cell::protocols(&protocol_text);
-        let protocols = if protocols == cell::Protocols::default() { self.ticked_protocols(texts) } else { protocols };
+        let protocols = protocols::protocols(&protocol_text);
+        let protocols =
+            if protocols == protocols::Protocols::default() { self.ticked_protocols(texts) } else { protocols };
         let is_portless = !protocols.transports.is_empty()
-            && protocols.transports.iter().all(|transport| transport.protocol().is_some_and(|protocol| !protocol.has_ports()));
+            && protocols
+                .transports
+                .iter()
+                .all(|transport| transport.protocol().is_some_and(|protocol| !protocol.has_ports()));
         let entries = match cell::read(ports) {
             Err(_) if is_portless => vec![Entry { label: one_line(ports), ..Entry::default() }],
             Err(reason) => return fail(self, place, &reason),
@@ -330,7 +370,11 @@ impl TableReader<'_, '_, '_> {
                 vec![Entry { is_any: true, ..Entry::default() }]
             }
             Ok(entries) if entries.is_empty() => return fail(self, place, "it names no port"),
-            Ok(entries) if flowing.is_some() && entries.iter().any(|entry| entry.is_any && entry.transports.is_empty()) && protocols.transports.is_empty() => {
+            Ok(entries)
+                if flowing.is_some()
+                    && entries.iter().any(|entry| entry.is_any && entry.transports.is_empty())
+                    && protocols.transports.is_empty() =>
+            {
                 return fail(self, place, "any port by any protocol is too wide to be meant");
             }
             Ok(entries) => entries,
@@ -339,7 +383,11 @@ impl TableReader<'_, '_, '_> {
             let place = self.columns.of(Role::Protocol).and_then(|column| row.cells.get(column));
             let place = place.map_or(row.span.clone(), |cell| cell.span.clone());
             let words = protocols.unknown.join(" ");
-            let rest = if protocols.transports.is_empty() { "the row's protocol is left open" } else { "the rest of the cell is imported" };
+            let rest = if protocols.transports.is_empty() {
+                "the row's protocol is left open"
+            } else {
+                "the rest of the cell is imported"
+            };
             let diagnostic = Diagnostic::warning("RW1007", format!("`{words}` is no protocol; {rest}"))
                 .at(self.reading.span(place), "not understood")
                 .help("write the protocol that is meant, such as `tcp`, into the rule");
@@ -359,7 +407,7 @@ impl TableReader<'_, '_, '_> {
         let port_lines = ports.lines().filter(|line| !words::is_blank(line)).count();
         let is_zipped = protocol_lines.len() > 1 && protocol_lines.len() == port_lines && entries.len() == port_lines;
         for (index, entry) in entries.iter().enumerate() {
-            let own = if is_zipped { cell::protocols(protocol_lines[index]) } else { protocols.clone() };
+            let own = if is_zipped { protocols::protocols(protocol_lines[index]) } else { protocols.clone() };
             let ends = self.ends(texts, inherited, entry.arrow, flowing);
             let conflict = !entry.transports.is_empty()
                 && !own.transports.is_empty()
@@ -367,7 +415,11 @@ impl TableReader<'_, '_, '_> {
                 && own.label.is_empty()
                 && !entry.transports.iter().any(|transport| own.transports.contains(transport));
             if conflict {
-                return fail(self, place, &format!("the port's protocol is not the `{}` of its column", one_line(&protocol_text)));
+                return fail(
+                    self,
+                    place,
+                    &format!("the port's protocol is not the `{}` of its column", one_line(&protocol_text)),
+                );
             }
             if ends.sources.len().max(1) * ends.destinations.len().max(1) > FLOWS_PER_ROW {
                 return fail(self, row.span.clone(), "it names too many ends");
@@ -385,25 +437,34 @@ impl TableReader<'_, '_, '_> {
         action: Action,
         source_port: &Ports,
         entry: &Entry,
-        protocols: &cell::Protocols,
+        protocols: &protocols::Protocols,
         mut ends: RowEnds,
     ) {
-        let service = self.columns.all(Role::Service).map(|column| one_line(&texts[column])).find(|text| !words::is_blank(text));
-        let label = service.filter(|service| !cell::is_explicit(service)).unwrap_or_else(|| {
-            if entry.label.is_empty() { one_line(&protocols.label) } else { entry.label.clone() }
-        });
-        let mut notes: Vec<String> = self.columns.all(Role::Note).filter_map(|column| self.remark(column, &texts[column])).collect();
+        let service =
+            self.columns.all(Role::Service).map(|column| one_line(&texts[column])).find(|text| !words::is_blank(text));
+        let label = service
+            .filter(|service| !cell::is_explicit(service))
+            .unwrap_or_else(|| if entry.label.is_empty() { one_line(&protocols.label) } else { entry.label.clone() });
+        let mut notes: Vec<String> =
+            self.columns.all(Role::Note).filter_map(|column| self.remark(column, &texts[column])).collect();
         for (column, text) in texts.iter().enumerate().filter(|(column, _)| self.columns.role(*column).is_none()) {
             if !words::is_blank(text) {
                 let header = self.table.header.get(column).map_or("", |cell| &*cell.text);
-                notes.push(if header.is_empty() { one_line(text) } else { format!("{}: {}", one_line(header), one_line(text)) });
+                notes.push(if header.is_empty() {
+                    one_line(text)
+                } else {
+                    format!("{}: {}", one_line(header), one_line(text))
+                });
             }
         }
         notes.push(entry.remark.clone());
         notes.retain(|note| !words::is_blank(note));
         let note = notes.join("; ");
         if ends.sources.is_empty() && ends.destinations.is_empty() {
-            let said = prose::sentences(&note).iter().map(|sentence| prose::stated_ends(sentence)).find(|said| !said.is_empty());
+            let said = prose::sentences(&note)
+                .iter()
+                .map(|sentence| prose::stated_ends(sentence))
+                .find(|said| !said.is_empty());
             if let Some(said) = said {
                 (ends.sources, ends.destinations) = (said.sources, said.destinations);
                 ends.inferred.extend([Field::Source, Field::Destination]);
@@ -419,7 +480,14 @@ impl TableReader<'_, '_, '_> {
             transports.push(Transport::Any);
         }
         if transports.is_empty() {
-            transports = carrier(&label).map(|protocol| vec![protocol]).or_else(|| stated_in(&label)).or_else(|| stated_in(&note)).unwrap_or_default().into_iter().map(Transport::Is).collect();
+            transports = carrier(&label)
+                .map(|protocol| vec![protocol])
+                .or_else(|| stated_in(&label))
+                .or_else(|| stated_in(&note))
+                .unwrap_or_default()
+                .into_iter()
+                .map(Transport::Is)
+                .collect();
             ends.inferred.extend((!transports.is_empty()).then_some(Field::Protocol));
         }
         if transports.is_empty() {
@@ -427,11 +495,13 @@ impl TableReader<'_, '_, '_> {
             self.bare.get_or_insert((row.span.clone(), 0)).1 += 1;
         }
         let port_text = self.columns.of(Role::Port).map_or("", |column| &*texts[column]);
-        let services = transports.iter().map(|transport| (*transport, ports_of(*transport, entry, port_text))).collect();
+        let services =
+            transports.iter().map(|transport| (*transport, ports_of(*transport, entry, port_text))).collect();
 
-        let conditions = texts.iter().enumerate().filter(|(column, _)| {
-            self.columns.role(*column) != Some(Role::Note) || texts[*column].len() < 24
-        });
+        let conditions = texts
+            .iter()
+            .enumerate()
+            .filter(|(column, _)| self.columns.role(*column) != Some(Role::Note) || texts[*column].len() < 24);
         let condition = conditions.filter_map(|(_, text)| prose::condition(text)).next();
         let direction = ends.direction.unwrap_or(Direction::OneWay);
         let names_neither = ends.sources.is_empty() && ends.destinations.is_empty();
@@ -464,9 +534,9 @@ impl TableReader<'_, '_, '_> {
     }
 
     /// "TCP" and "UDP" as columns of ticks beside a column of ports.
-    fn ticked_protocols(&self, texts: &[Arc<str>]) -> cell::Protocols {
+    fn ticked_protocols(&self, texts: &[Arc<str>]) -> protocols::Protocols {
         let is_ticked = |role| self.columns.of(role).is_some_and(|column| words::is_yes(&texts[column]));
-        let mut found = cell::Protocols::default();
+        let mut found = protocols::Protocols::default();
         found.transports.extend(is_ticked(Role::TcpPort).then_some(Transport::Is(Protocol::TCP)));
         found.transports.extend(is_ticked(Role::UdpPort).then_some(Transport::Is(Protocol::UDP)));
         found
@@ -489,149 +559,31 @@ impl TableReader<'_, '_, '_> {
         };
         let first = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
         match first {
-            "" | "allow" | "allowed" | "permit" | "permitted" | "accept" | "pass" | "open" | "yes" | "enable" | "allows" | "required" => Ok(Action::Allow),
-            "deny" | "denied" | "block" | "blocked" | "drop" | "reject" | "forbid" | "forbidden" | "closed" => Ok(Action::Deny),
+            "" | "allow" | "allowed" | "permit" | "permitted" | "accept" | "pass" | "open" | "yes" | "enable"
+            | "allows" | "required" => Ok(Action::Allow),
+            "deny" | "denied" | "block" | "blocked" | "drop" | "reject" | "forbid" | "forbidden" | "closed" => {
+                Ok(Action::Deny)
+            }
             _ => Err(format!("`{text}` is neither allow nor deny")),
         }
     }
-
-    fn names(&self, role: Role, texts: &[Arc<str>]) -> Vec<String> {
-        let column = self.columns.of(role);
-        column.map(|column| &texts[column]).filter(|text| !words::is_blank(text)).map(|text| cell::names(text)).unwrap_or_default()
-    }
-
-    fn ends(&self, texts: &[Arc<str>], inherited: &HashSet<usize>, arrow: Option<Arrow>, flowing: Option<Flowing>) -> RowEnds {
-        let context = self.reading.context;
-        let mut ends = RowEnds { sources: self.names(Role::Source, texts), destinations: self.names(Role::Destination, texts), ..RowEnds::default() };
-        for (role, field) in [(Role::Source, Field::Source), (Role::Destination, Field::Destination)] {
-            if self.columns.of(role).is_some_and(|column| inherited.contains(&column)) {
-                ends.inferred.push(field);
-            }
-        }
-        let direction_text = self.columns.of(Role::Direction).map(|column| texts[column].clone()).unwrap_or_default();
-        let mut arrow = arrow;
-        let mut is_stated = arrow.is_some();
-        if let Some((left, found, right)) = cell::arrow(&direction_text) {
-            is_stated = true;
-            let (left, right) = (cell::names(left), cell::names(right));
-            if !left.is_empty() && !right.is_empty() {
-                (ends.sources, ends.destinations) = (left, right);
-            }
-            arrow = Some(found);
-        }
-        let group_flowing = self.group.as_deref().and_then(words::flowing_in_prose);
-        let row_flowing = flowing.or_else(|| words::flowing(&direction_text)).filter(|_| arrow.is_none());
-        is_stated |= row_flowing.is_some();
-        let flowing = row_flowing.or(group_flowing).or(context.flowing);
-        if direction_text.len() > 3 && !is_stated && ends.sources.is_empty() && ends.destinations.is_empty() {
-            let found = prose::heading_ends(&direction_text);
-            is_stated |= !found.is_empty();
-            (ends.sources, ends.destinations) = (found.sources, found.destinations);
-        }
-
-        let column_node = self.names(Role::Node, texts);
-        let has_node_column = !column_node.is_empty();
-        let group_node = self.group.as_deref().and_then(prose::heading_node);
-        let node = if has_node_column { column_node } else { group_node.or_else(|| context.node.clone()).into_iter().collect() };
-        let peer = self.names(Role::Peer, texts);
-
-        if self.columns.has(Role::Peer) {
-            let (inferred, known) = if has_node_column { (None, true) } else { (Some(()), !node.is_empty()) };
-            let field = match flowing {
-                Some(Flowing::Inbound) => {
-                    (ends.sources, ends.destinations) = (peer, node);
-                    Field::Destination
-                }
-                _ => {
-                    (ends.sources, ends.destinations) = (node, peer);
-                    Field::Source
-                }
-            };
-            if inferred.is_some() && known {
-                ends.inferred.push(field);
-            }
-            ends.direction = Some(match flowing {
-                Some(Flowing::Both) => Direction::Both,
-                Some(_) => Direction::OneWay,
-                None => Direction::Unknown,
-            });
-        } else if ends.sources.is_empty() || ends.destinations.is_empty() {
-            let names_both = self.columns.has(Role::Source) && self.columns.has(Role::Destination);
-            if names_both && !is_stated && !(ends.sources.is_empty() && ends.destinations.is_empty()) {
-                ends.direction = Some(Direction::Unknown);
-            } else {
-                self.complete(&mut ends, &node, has_node_column, flowing);
-            }
-        }
-        match arrow {
-            Some(Arrow::Left) => {
-                std::mem::swap(&mut ends.sources, &mut ends.destinations);
-                ends.direction = Some(Direction::OneWay);
-            }
-            Some(Arrow::Both) => ends.direction = Some(Direction::Both),
-            Some(Arrow::Right) => ends.direction = Some(Direction::OneWay),
-            None if row_flowing == Some(Flowing::Both) => ends.direction = Some(Direction::Both),
-            None => {}
-        }
-        ends
-    }
-
-    /// Takes an end that the row does not name from the node's column, the heading or the sentence before.
-    fn complete(&self, ends: &mut RowEnds, node: &[String], has_node_column: bool, flowing: Option<Flowing>) {
-        let said = &self.reading.context.ends;
-        let is_outbound = flowing == Some(Flowing::Outbound);
-        let neither = ends.sources.is_empty() && ends.destinations.is_empty();
-        let fills_source = if neither { is_outbound } else { ends.sources.is_empty() };
-        let mut infer = |names: &mut Vec<String>, from: &[String], field: Field, is_inferred: bool| {
-            if names.is_empty() && !from.is_empty() {
-                names.extend_from_slice(from);
-                if is_inferred {
-                    ends.inferred.push(field);
-                }
-            }
-        };
-        if neither && !has_node_column && !said.sources.is_empty() && !said.destinations.is_empty() {
-            infer(&mut ends.sources, &said.sources, Field::Source, true);
-            infer(&mut ends.destinations, &said.destinations, Field::Destination, true);
-        } else if fills_source {
-            infer(&mut ends.sources, if has_node_column || said.sources.is_empty() { node } else { &said.sources }, Field::Source, !has_node_column);
-            if is_outbound {
-                infer(&mut ends.destinations, &said.destinations, Field::Destination, true);
-            }
-        } else {
-            // A heading "Client ports" is not about ports at which clients listen.
-            let accepts = has_node_column || flowing == Some(Flowing::Inbound) || !node.iter().any(|name| words::is_client(name));
-            let node = if accepts { node } else { &[] };
-            infer(&mut ends.destinations, if has_node_column || said.destinations.is_empty() { node } else { &said.destinations }, Field::Destination, !has_node_column);
-            if !has_node_column && ends.sources.is_empty() {
-                infer(&mut ends.sources, &said.sources, Field::Source, true);
-            }
-        }
-        if ends.sources.is_empty() && ends.destinations.is_empty() && flowing.is_none() {
-            ends.direction = Some(Direction::Unknown);
-        }
-    }
-}
-
-/// "Self", "localhost", "the node itself (local traffic)": the same host.
-fn is_local(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let is_named = ["self", "localhost", "local", "loopback", "same host", "127.0.0.1", "::1", "local host", "local only", "localhost only"]
-        .contains(&name.as_str());
-    is_named || name.contains("itself") || name.contains("local traffic") || name.contains("loopback")
 }
 
 fn carrier(label: &str) -> Option<Protocol> {
-    let mut carriers = label.split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| !word.is_empty()).map(words::carrier);
+    let mut carriers =
+        label.split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| !word.is_empty()).map(words::carrier);
     let first = carriers.next()??;
     carriers.all(|carrier| carrier == Some(first)).then_some(first)
 }
 
 /// The only transport that a text names, or both in "TCP and UDP".
 fn stated_in(text: &str) -> Option<Vec<Protocol>> {
-    let words: Vec<String> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
+    let words: Vec<String> =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
     let has = |name: &str| words.iter().any(|word| word == name);
-    let together = words.windows(3).any(|three| matches!(three, [a, and, b] if and == "and" && (a == "tcp" && b == "udp" || a == "udp" && b == "tcp")));
+    let together = words.windows(3).any(
+        |three| matches!(three, [a, and, b] if and == "and" && (a == "tcp" && b == "udp" || a == "udp" && b == "tcp")),
+    );
     match (has("tcp"), has("udp")) {
         (true, false) => Some(vec![Protocol::TCP]),
         (false, true) => Some(vec![Protocol::UDP]),
@@ -642,7 +594,9 @@ fn stated_in(text: &str) -> Option<Vec<Protocol>> {
 
 /// The ports of an entry as its protocol has them.
 pub(crate) fn ports_of(transport: Transport, entry: &Entry, text: &str) -> Ports {
-    let Some(protocol) = transport.protocol() else { return entry.ports() };
+    let Some(protocol) = transport.protocol() else {
+        return entry.ports();
+    };
     if protocol.is_icmp() {
         return icmp_types(entry, text);
     }
@@ -673,7 +627,11 @@ fn icmp_types(entry: &Entry, text: &str) -> Ports {
         types.extend((lower.contains("request") || types.is_empty()).then_some(8));
         return Ports::Types(types.into());
     }
-    let types: Vec<u8> = entry.ports.iter().filter_map(|interval| u8::try_from(interval.last()).ok().filter(|_| interval.is_single())).collect();
+    let types: Vec<u8> = entry
+        .ports
+        .iter()
+        .filter_map(|interval| u8::try_from(interval.last()).ok().filter(|_| interval.is_single()))
+        .collect();
     if types.is_empty() || types.len() < entry.ports.len() { Ports::Unstated } else { Ports::Types(types.into()) }
 }
 

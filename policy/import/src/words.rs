@@ -47,16 +47,98 @@ pub(crate) fn protocol_name(protocol: Protocol) -> Option<&'static str> {
 }
 
 const OVER_TCP: &[&str] = &[
-    "http", "https", "tls", "ssl", "mtls", "ssh", "sftp", "scp", "ftp", "ftps", "telnet", "smtp", "smtps", "starttls",
-    "imap", "imaps", "pop3", "pop3s", "ldap", "ldaps", "rdp", "smb", "cifs", "mysql", "mariadb", "postgres",
-    "postgresql", "mssql", "ms-sql", "tds", "jdbc", "odbc", "oracle", "mongodb", "redis", "amqp", "amqps", "mqtt",
-    "mqtts", "stomp", "xmpp", "ws", "wss", "websocket", "websockets", "grpc", "rest", "soap", "iscsi", "nfsv4", "vnc",
-    "rtmp", "kafka", "bgp", "winrm", "wsman", "rmi", "jmx", "git", "nvme-tcp", "etcd", "web", "rsync", "mqtt/tls",
+    "http",
+    "https",
+    "tls",
+    "ssl",
+    "mtls",
+    "ssh",
+    "sftp",
+    "scp",
+    "ftp",
+    "ftps",
+    "telnet",
+    "smtp",
+    "smtps",
+    "starttls",
+    "imap",
+    "imaps",
+    "pop3",
+    "pop3s",
+    "ldap",
+    "ldaps",
+    "rdp",
+    "smb",
+    "cifs",
+    "mysql",
+    "mariadb",
+    "postgres",
+    "postgresql",
+    "mssql",
+    "ms-sql",
+    "tds",
+    "jdbc",
+    "odbc",
+    "oracle",
+    "mongodb",
+    "redis",
+    "amqp",
+    "amqps",
+    "mqtt",
+    "mqtts",
+    "stomp",
+    "xmpp",
+    "ws",
+    "wss",
+    "websocket",
+    "websockets",
+    "grpc",
+    "rest",
+    "soap",
+    "iscsi",
+    "nfsv4",
+    "vnc",
+    "rtmp",
+    "kafka",
+    "bgp",
+    "winrm",
+    "wsman",
+    "rmi",
+    "jmx",
+    "git",
+    "nvme-tcp",
+    "etcd",
+    "web",
+    "rsync",
+    "mqtt/tls",
 ];
 
 const OVER_UDP: &[&str] = &[
-    "ntp", "snmp", "snmptrap", "tftp", "dhcp", "bootp", "vxlan", "geneve", "wireguard", "quic", "radius", "netflow",
-    "ipfix", "sflow", "bfd", "ike", "isakmp", "ipsec-nat-t", "rtp", "rtcp", "srtp", "stun", "ssdp", "mdns", "llmnr",
+    "ntp",
+    "snmp",
+    "snmptrap",
+    "tftp",
+    "dhcp",
+    "bootp",
+    "vxlan",
+    "geneve",
+    "wireguard",
+    "quic",
+    "radius",
+    "netflow",
+    "ipfix",
+    "sflow",
+    "bfd",
+    "ike",
+    "isakmp",
+    "ipsec-nat-t",
+    "rtp",
+    "rtcp",
+    "srtp",
+    "stun",
+    "ssdp",
+    "mdns",
+    "llmnr",
 ];
 
 /// The transport under an application protocol that runs over one only; `None` for such as DNS or
@@ -72,8 +154,27 @@ pub(crate) fn carrier(word: &str) -> Option<Protocol> {
 
 /// Application protocols that run over TCP and UDP both, so that they are known words but say nothing.
 pub(crate) const OVER_BOTH: &[&str] = &[
-    "dns", "syslog", "sip", "kerberos", "rpc", "nfs", "tacacs", "tacacs+", "dcom", "netbios", "dtls", "rtsp", "ntlm",
-    "msrpc", "ipsec", "esp-udp", "application", "proprietary", "internal", "custom", "binary",
+    "dns",
+    "syslog",
+    "sip",
+    "kerberos",
+    "rpc",
+    "nfs",
+    "tacacs",
+    "tacacs+",
+    "dcom",
+    "netbios",
+    "dtls",
+    "rtsp",
+    "ntlm",
+    "msrpc",
+    "ipsec",
+    "esp-udp",
+    "application",
+    "proprietary",
+    "internal",
+    "custom",
+    "binary",
 ];
 
 const MACHINES: &[&str] = &[
@@ -191,8 +292,20 @@ pub(crate) fn is_any(text: &str) -> bool {
     let text = text.trim().trim_end_matches(['.', '†']).to_lowercase();
     matches!(
         text.as_str(),
-        "any" | "all" | "*" | "any port" | "all ports" | "any any" | "any/any" | "all traffic" | "any protocol"
-            | "all protocols" | "0-65535" | "1-65535" | "ip" | "any ip"
+        "any"
+            | "all"
+            | "*"
+            | "any port"
+            | "all ports"
+            | "any any"
+            | "any/any"
+            | "all traffic"
+            | "any protocol"
+            | "all protocols"
+            | "0-65535"
+            | "1-65535"
+            | "ip"
+            | "any ip"
     )
 }
 
@@ -220,5 +333,8 @@ pub(crate) fn is_blank(text: &str) -> bool {
 /// A cell that means the one above it.
 pub(crate) fn is_ditto(text: &str) -> bool {
     let text = text.trim().to_lowercase();
-    matches!(text.as_str(), "\"" | "''" | "″" | "〃" | "”" | "ditto" | "do." | "same" | "same as above" | "as above" | "\"\"" | "^")
+    matches!(
+        text.as_str(),
+        "\"" | "''" | "″" | "〃" | "”" | "ditto" | "do." | "same" | "same as above" | "as above" | "\"\"" | "^"
+    )
 }

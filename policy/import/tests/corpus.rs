@@ -102,7 +102,10 @@ fn figures(name: &str, expected: &[Expected], flows: &[Flow]) -> [f64; 4] {
             println!("  missed {} -> {} {} {} {}", row.source, row.destination, row.protocol, row.port, row.direction);
         }
         for flow in flows.iter().filter(|flow| !expected.iter().any(|row| whole(row, flow))) {
-            println!("  wrong  {} -> {} {} {} {} {:?}", flow.source, flow.destination, flow.protocol, flow.port, flow.direction, flow.inferred);
+            println!(
+                "  wrong  {} -> {} {} {} {} {:?}",
+                flow.source, flow.destination, flow.protocol, flow.port, flow.direction, flow.inferred
+            );
         }
     }
     [p1, r1, p2, r2]

@@ -31,7 +31,13 @@ impl Example {
     fn diagnostics(&self) -> String {
         let line = |diagnostic: &Diagnostic| {
             let place = diagnostic.primary.as_ref().map(|label| self.sources.place(label.span));
-            format!("{}: {} {}: {}\n", place.unwrap_or_else(|| "guide".to_owned()), diagnostic.severity, diagnostic.code, diagnostic.message)
+            format!(
+                "{}: {} {}: {}\n",
+                place.unwrap_or_else(|| "guide".to_owned()),
+                diagnostic.severity,
+                diagnostic.code,
+                diagnostic.message
+            )
         };
         self.diagnostics.iter().map(line).collect()
     }

@@ -43,7 +43,9 @@ impl Groups {
     /// The group for a name. `meaning` is the legend's text for it.
     pub fn end(&mut self, name: &str, meaning: Option<&str>, is_source: bool) -> End {
         let lower = name.to_lowercase();
-        if words::is_any(name) || matches!(lower.as_str(), "0.0.0.0/0" | "::/0" | "anywhere" | "everywhere" | "any host" | "host *") {
+        if words::is_any(name)
+            || matches!(lower.as_str(), "0.0.0.0/0" | "::/0" | "anywhere" | "everywhere" | "any host" | "host *")
+        {
             return End::Group("any".to_owned());
         }
         if matches!(lower.as_str(), "internet" | "public internet" | "the internet") {
@@ -61,7 +63,14 @@ impl Groups {
         };
         if is_address(name) {
             let key = format!("net-{}", yaml::kebab(name));
-            return End::Group(self.define(&lower, key, format!("{{ addresses: [\"{name}\"] }}"), String::new(), is_source, false));
+            return End::Group(self.define(
+                &lower,
+                key,
+                format!("{{ addresses: [\"{name}\"] }}"),
+                String::new(),
+                is_source,
+                false,
+            ));
         }
         if is_dns_name(name) {
             if name.contains('*') {
@@ -71,7 +80,14 @@ impl Groups {
                 return End::Unfit(format!("`{name}` is a DNS name, which can only be a destination"));
             }
             let key = yaml::kebab(name);
-            return End::Group(self.define(&lower, key, format!("{{ names: [{lower}] }}"), String::new(), is_source, false));
+            return End::Group(self.define(
+                &lower,
+                key,
+                format!("{{ names: [{lower}] }}"),
+                String::new(),
+                is_source,
+                false,
+            ));
         }
         let role = without_address_words(name);
         let mut key = yaml::kebab(&role);
@@ -94,7 +110,9 @@ impl Groups {
 
     /// The roles that send traffic, for rules about machines of one kind.
     pub fn roles(&self) -> Vec<String> {
-        let is_plural = |name: &str| name.split('-').any(|word| matches!(word, "all" | "any" | "users" | "clients" | "network" | "networks"));
+        let is_plural = |name: &str| {
+            name.split('-').any(|word| matches!(word, "all" | "any" | "users" | "clients" | "network" | "networks"))
+        };
         let roles = self.defined.iter().filter(|group| group.is_source && group.is_role && !is_plural(&group.name));
         roles.map(|group| group.name.clone()).collect()
     }
@@ -105,7 +123,15 @@ impl Groups {
         self.define(identity, key, format!("{{ addresses: ${value}_IPS }}"), comment, is_source, true)
     }
 
-    fn define(&mut self, identity: &str, key: String, definition: String, comment: String, is_source: bool, is_role: bool) -> String {
+    fn define(
+        &mut self,
+        identity: &str,
+        key: String,
+        definition: String,
+        comment: String,
+        is_source: bool,
+        is_role: bool,
+    ) -> String {
         if let Some(known) = self.by_name.get(identity) {
             self.defined[*known].is_source |= is_source;
             return self.defined[*known].name.clone();
@@ -127,7 +153,8 @@ impl Groups {
             return;
         }
         out.push_str("\ngroups:\n");
-        let width = self.defined.iter().map(|group| group.name.len() + group.definition.len()).max().unwrap_or(0).min(72);
+        let width =
+            self.defined.iter().map(|group| group.name.len() + group.definition.len()).max().unwrap_or(0).min(72);
         for group in &self.defined {
             let line = format!("  {}: {}", group.name, group.definition);
             match group.comment.is_empty() {
@@ -149,7 +176,9 @@ fn is_address(name: &str) -> bool {
 fn is_dns_name(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.len() > 1
-        && labels.iter().all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_')))
+        && labels.iter().all(|label| {
+            !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
+        })
         && labels.last().is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
 }
 
@@ -157,7 +186,9 @@ fn is_dns_name(name: &str) -> bool {
 fn without_address_words(name: &str) -> String {
     let mut words: Vec<&str> = name.split_whitespace().collect();
     while words.len() > 1
-        && words.last().is_some_and(|word| matches!(word.to_lowercase().as_str(), "ip" | "ips" | "address" | "addresses" | "ip(s)"))
+        && words.last().is_some_and(|word| {
+            matches!(word.to_lowercase().as_str(), "ip" | "ips" | "address" | "addresses" | "ip(s)")
+        })
     {
         words.pop();
     }

@@ -73,7 +73,9 @@ fn header(out: &mut String, guides: &[Guide], sources: &Sources, stamp: &Stamp) 
     }
     out.push_str(".\n#\n");
     out.push_str("# Nothing is enforced yet: `stage: audit` only counts what the rules would do.\n");
-    out.push_str("# Bind the values (`$...`), look through the comments, run `ringwall check`, then take the stage out.\n");
+    out.push_str(
+        "# Bind the values (`$...`), look through the comments, run `ringwall check`, then take the stage out.\n",
+    );
     for guide in guides {
         for note in &guide.notes {
             if matches!(note.kind.as_str(), "important" | "warning" | "caution" | "danger" | "error") {
@@ -120,7 +122,11 @@ fn write_rule(out: &mut String, rule: &Rule, indent: &str) {
     let arrow = if rule.is_both { "<->" } else { "->" };
     let (sources, destinations) = (rule.sources.join(", "), rule.destinations.join(", "));
     let _ = writeln!(out, "{indent}- {}: {sources} {arrow} {destinations}", rule.verb());
-    let _ = writeln!(out, "{indent}  services: [{}]", rule.services.iter().map(|text| yaml::item(text)).collect::<Vec<_>>().join(", "));
+    let _ = writeln!(
+        out,
+        "{indent}  services: [{}]",
+        rule.services.iter().map(|text| yaml::item(text)).collect::<Vec<_>>().join(", ")
+    );
     if let Some(ports) = &rule.source_ports {
         let _ = writeln!(out, "{indent}  source_ports: [{}]", yaml::item(ports));
     }

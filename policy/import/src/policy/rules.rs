@@ -20,7 +20,11 @@ pub(crate) struct Section {
 pub(crate) enum Entry {
     Rule(Rule),
     /// A row that is no rule; `rule` is what it could be.
-    Comment { reason: String, rule: Option<Rule>, text: String },
+    Comment {
+        reason: String,
+        rule: Option<Rule>,
+        text: String,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -64,20 +68,20 @@ impl Rule {
         note
     }
 
-    fn meaning(&self) -> (Action, bool, BTreeSet<&str>, BTreeSet<&str>, BTreeSet<&str>, Option<&str>, &[String]) {
-        (
-            self.action,
-            self.is_both,
-            self.sources.iter().map(String::as_str).collect(),
-            self.destinations.iter().map(String::as_str).collect(),
-            self.services.iter().map(String::as_str).collect(),
-            self.source_ports.as_deref(),
-            &self.when,
-        )
+    /// What two rules share that say the same.
+    fn meaning(&self) -> String {
+        let set = |names: &[String]| -> BTreeSet<String> { names.iter().cloned().collect() };
+        let ends = (set(&self.sources), set(&self.destinations), self.is_both);
+        format!("{:?}", (self.action, ends, set(&self.services), &self.source_ports, &self.when))
     }
 }
 
-pub(crate) fn sections(guide: &Guide, sources: &Sources, groups: &mut Groups, options: &mut BTreeMap<String, String>) -> Vec<Section> {
+pub(crate) fn sections(
+    guide: &Guide,
+    sources: &Sources,
+    groups: &mut Groups,
+    options: &mut BTreeMap<String, String>,
+) -> Vec<Section> {
     let lines = Lines::new(sources, guide.source);
     let mut writer = Writer { guide, file: sources.name(guide.source), lines, groups, options };
     let mut places: Vec<Option<usize>> = Vec::new();
@@ -116,7 +120,10 @@ pub(crate) fn sections(guide: &Guide, sources: &Sources, groups: &mut Groups, op
         let mut entries: Vec<Entry> = entries.into_iter().map(|(_, entry)| entry).collect();
         fold_pairs(&mut entries);
         let title = guide.section_title(place);
-        let name = [title, guide.title.clone()].into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| writer.file.to_owned());
+        let name = [title, guide.title.clone()]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or_else(|| writer.file.to_owned());
         let when = writer.section_when(place);
         Section { name, when, entries }
     };
@@ -126,13 +133,21 @@ pub(crate) fn sections(guide: &Guide, sources: &Sources, groups: &mut Groups, op
 /// Flows of one row that differ only in what a rule can hold side by side.
 fn rows_of(flows: &[Flow]) -> Vec<&[Flow]> {
     let same = |a: &Flow, b: &Flow| {
-        a.span == b.span && a.row == b.row && a.direction == b.direction && a.condition == b.condition && a.label == b.label && a.section == b.section
+        a.span == b.span
+            && a.row == b.row
+            && a.direction == b.direction
+            && a.condition == b.condition
+            && a.label == b.label
+            && a.section == b.section
     };
     flows.chunk_by(same).collect()
 }
 
 fn is_mesh(flow: &Flow) -> bool {
-    flow.direction == Direction::Both && flow.source == flow.destination && flow.inferred.contains(&Field::Source) && flow.source.starts_with("same ")
+    flow.direction == Direction::Both
+        && flow.source == flow.destination
+        && flow.inferred.contains(&Field::Source)
+        && flow.source.starts_with("same ")
 }
 
 struct Writer<'a> {
@@ -145,12 +160,14 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn row(&mut self, row: &[Flow]) -> Vec<Entry> {
-        let unique = |names: Vec<&str>| names.into_iter().fold(Vec::<String>::new(), |mut list, name| {
-            if !list.iter().any(|known| known == name) {
-                list.push(name.to_owned());
-            }
-            list
-        });
+        let unique = |names: Vec<&str>| {
+            names.into_iter().fold(Vec::<String>::new(), |mut list, name| {
+                if !list.iter().any(|known| known == name) {
+                    list.push(name.to_owned());
+                }
+                list
+            })
+        };
         let sources = unique(row.iter().map(|flow| &*flow.source).collect());
         let destinations = unique(row.iter().map(|flow| &*flow.destination).collect());
         let mut services: Vec<(Transport, &Ports)> = Vec::new();
@@ -171,14 +188,18 @@ impl Writer<'_> {
             vec![Entry::Comment { reason, rule, text }]
         };
         if sources.iter().chain(&destinations).all(String::is_empty) {
-            let names = services.iter().map(|(transport, ports)| format!("{transport} {ports}")).collect::<Vec<_>>().join(", ");
-            let reason = format!("not imported ({place}): the guide names neither end of {} {}", names.trim(), flow.label);
+            let names =
+                services.iter().map(|(transport, ports)| format!("{transport} {ports}")).collect::<Vec<_>>().join(", ");
+            let reason =
+                format!("not imported ({place}): the guide names neither end of {} {}", names.trim(), flow.label);
             return comment(reason.trim().to_owned(), None);
         }
         if flow.direction == Direction::Local {
             return comment(format!("no rule ({place}): traffic within one host is not filtered"), None);
         }
-        if flow.direction == Direction::Unknown && (sources.iter().all(String::is_empty) || destinations.iter().all(String::is_empty)) {
+        if flow.direction == Direction::Unknown
+            && (sources.iter().all(String::is_empty) || destinations.iter().all(String::is_empty))
+        {
             return comment(format!("not imported ({place}): the guide does not say who opens the connection"), None);
         }
         let (sources, destinations) = match self.ends(&sources, &destinations, &place) {
@@ -191,7 +212,8 @@ impl Writer<'_> {
         }
         let unstated = services.iter().any(|(transport, _)| *transport == Transport::Unstated);
         let names = service_names(&services, &flow.label);
-        let has_tcp = services.iter().any(|(transport, _)| matches!(transport, Transport::Is(Protocol::TCP) | Transport::Any));
+        let has_tcp =
+            services.iter().any(|(transport, _)| matches!(transport, Transport::Is(Protocol::TCP) | Transport::Any));
         let timeout = self.guide.timeouts.iter().find(|timeout| timeout.section == flow.section && has_tcp);
         let source_ports = match &flow.source_port {
             Ports::List(_) => Some(flow.source_port.to_string()),
@@ -210,15 +232,26 @@ impl Writer<'_> {
             places: vec![(self.file.to_owned(), line)],
         };
         if flow.direction == Direction::Unknown {
-            return comment(format!("not imported ({place}): the guide does not say who opens the connection"), Some(rule));
+            return comment(
+                format!("not imported ({place}): the guide does not say who opens the connection"),
+                Some(rule),
+            );
         }
         if unstated {
-            return comment(format!("not imported ({place}): the guide names no protocol; here is the row with TCP"), Some(rule));
+            return comment(
+                format!("not imported ({place}): the guide names no protocol; here is the row with TCP"),
+                Some(rule),
+            );
         }
         vec![Entry::Rule(rule)]
     }
 
-    fn ends(&mut self, sources: &[String], destinations: &[String], place: &str) -> Result<(Vec<String>, Vec<String>), String> {
+    fn ends(
+        &mut self,
+        sources: &[String],
+        destinations: &[String],
+        place: &str,
+    ) -> Result<(Vec<String>, Vec<String>), String> {
         let mut side = |names: &[String], is_source: bool| {
             let mut found = Vec::new();
             for name in names.iter().filter(|name| !name.is_empty()) {
@@ -245,18 +278,20 @@ impl Writer<'_> {
     /// "Nodes of the same type": a rule for each kind of machine that the guide names.
     fn mesh(&mut self, flow: &Flow) -> Vec<Entry> {
         let line = self.lines.of(flow.span.start);
-        let rule = |role: String| Entry::Rule(Rule {
-            action: flow.action,
-            sources: vec![role.clone()],
-            destinations: vec![role],
-            is_both: true,
-            services: vec!["any".to_owned()],
-            source_ports: None,
-            session_timeout: None,
-            when: Vec::new(),
-            places: vec![(self.file.to_owned(), line)],
-            remark: format!("{}s", flow.source),
-        });
+        let rule = |role: String| {
+            Entry::Rule(Rule {
+                action: flow.action,
+                sources: vec![role.clone()],
+                destinations: vec![role],
+                is_both: true,
+                services: vec!["any".to_owned()],
+                source_ports: None,
+                session_timeout: None,
+                when: Vec::new(),
+                places: vec![(self.file.to_owned(), line)],
+                remark: format!("{}s", flow.source),
+            })
+        };
         self.groups.roles().into_iter().map(rule).collect()
     }
 
@@ -285,13 +320,44 @@ impl Writer<'_> {
     }
 }
 
-/// "If Calico is used" is `calico`; "if applicable" takes the name of what it is about.
+/// "If Tunnel is used" is `tunnel`; "if applicable" takes the name of what it is about.
 fn option_name(condition: &str, own: &str) -> String {
     const EMPTY: [&str; 30] = [
-        "if", "when", "only", "is", "are", "used", "enabled", "depending", "on", "the", "a", "an", "configured", "required", "applicable",
-        "optional", "needed", "unless", "you", "use", "using", "of", "for", "in", "to", "be", "your", "it", "installed", "as",
+        "if",
+        "when",
+        "only",
+        "is",
+        "are",
+        "used",
+        "enabled",
+        "depending",
+        "on",
+        "the",
+        "a",
+        "an",
+        "configured",
+        "required",
+        "applicable",
+        "optional",
+        "needed",
+        "unless",
+        "you",
+        "use",
+        "using",
+        "of",
+        "for",
+        "in",
+        "to",
+        "be",
+        "your",
+        "it",
+        "installed",
+        "as",
     ];
-    let words: Vec<&str> = condition.split_whitespace().filter(|word| !EMPTY.contains(&word.to_lowercase().trim_matches(|c: char| !c.is_alphanumeric()))).collect();
+    let words: Vec<&str> = condition
+        .split_whitespace()
+        .filter(|word| !EMPTY.contains(&word.to_lowercase().trim_matches(|c: char| !c.is_alphanumeric())))
+        .collect();
     let name = yaml::kebab(&words.join(" "));
     let name = if name.is_empty() { yaml::kebab(own) } else { name };
     if name.is_empty() { "optional".to_owned() } else { name }
@@ -350,7 +416,8 @@ fn service_names(services: &[(Transport, &Ports)], label: &str) -> Vec<String> {
 fn friendly(ports: &[(Protocol, u16, u16)], label: &str) -> Option<&'static str> {
     let name = ringwall_services::exact_name(ports).filter(|name| ringwall_services::canonical(name).is_some())?;
     let said = ringwall_services::named(label);
-    let agrees = ports.iter().any(|(protocol, first, _)| said.iter().any(|service| service.contains(*protocol, *first)));
+    let agrees =
+        ports.iter().any(|(protocol, first, _)| said.iter().any(|service| service.contains(*protocol, *first)));
     (said.is_empty() || agrees).then_some(name)
 }
 
@@ -360,7 +427,9 @@ fn range_name((protocol, first, last): (Protocol, u16, u16)) -> String {
 
 /// Whether ICMP types are in use (IANA, "ICMP Type Numbers" and "ICMPv6 type Numbers").
 fn are_assigned(transport: Transport, ports: &Ports) -> bool {
-    let Ports::Types(types) = ports else { return true };
+    let Ports::Types(types) = ports else {
+        return true;
+    };
     let is_assigned = |kind: u8| match transport.protocol() {
         Some(Protocol::ICMPV6) => matches!(kind, 1..=4 | 128..=138 | 141..=143),
         _ => matches!(kind, 0 | 3..=5 | 8..=18),
@@ -379,7 +448,8 @@ fn icmp_name(protocol: Protocol, kind: u8) -> String {
 
 /// The guide's words where they add to the rule.
 fn remark(flow: &Flow, services: &[String]) -> String {
-    let fold = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    let fold =
+        |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
     let says_service = services.iter().any(|service| fold(service) == fold(&flow.label));
     let label = if says_service { "" } else { &*flow.label };
     let note = yaml::shorten(&flow.note, 120);
@@ -390,7 +460,11 @@ fn remark(flow: &Flow, services: &[String]) -> String {
 fn fold_pairs(entries: &mut Vec<Entry>) {
     type Ways = BTreeMap<(String, String), BTreeSet<Vec<String>>>;
     let key = |rule: &Rule| -> Option<((String, String), Vec<String>)> {
-        let is_plain = !rule.is_both && rule.action == Action::Allow && rule.source_ports.is_none() && rule.sources.len() == 1 && rule.destinations.len() == 1;
+        let is_plain = !rule.is_both
+            && rule.action == Action::Allow
+            && rule.source_ports.is_none()
+            && rule.sources.len() == 1
+            && rule.destinations.len() == 1;
         let mut services = rule.services.clone();
         services.sort();
         is_plain.then(|| ((rule.sources[0].clone(), rule.destinations[0].clone()), services))
@@ -403,7 +477,8 @@ fn fold_pairs(entries: &mut Vec<Entry>) {
             ways.entry(pair).or_default().insert(services);
         }
     }
-    let is_folded = |(a, b): &(String, String)| a != b && ways.get(&(a.clone(), b.clone())) == ways.get(&(b.clone(), a.clone()));
+    let is_folded =
+        |(a, b): &(String, String)| a != b && ways.get(&(a.clone(), b.clone())) == ways.get(&(b.clone(), a.clone()));
     let mut first: HashMap<(String, String, Vec<String>), usize> = HashMap::new();
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
     for entry in entries.drain(..) {
@@ -435,19 +510,32 @@ pub(crate) fn fold_equal(sections: &mut [Section]) {
                 index += 1;
                 continue;
             };
-            let meaning = format!("{:?} {:?}", rule.meaning(), sections[section].when);
+            let meaning = format!("{} {:?}", rule.meaning(), sections[section].when);
             let places = rule.places.clone();
             match seen.get(&meaning).copied() {
                 Some((first_section, first)) => {
-                    let reason = format!("the same rule as at {}", match &sections[first_section].entries[first] {
-                        Entry::Rule(rule) => rule.places.iter().map(|(file, line)| format!("{file}:{line}")).next().unwrap_or_default(),
-                        Entry::Comment { .. } => String::new(),
-                    });
+                    let reason = format!(
+                        "the same rule as at {}",
+                        match &sections[first_section].entries[first] {
+                            Entry::Rule(rule) => rule
+                                .places
+                                .iter()
+                                .map(|(file, line)| format!("{file}:{line}"))
+                                .next()
+                                .unwrap_or_default(),
+                            Entry::Comment { .. } => String::new(),
+                        }
+                    );
                     if let Entry::Rule(rule) = &mut sections[first_section].entries[first] {
                         rule.places.extend(places.clone());
                     }
-                    let place = places.iter().map(|(file, line)| format!("{file}:{line}")).collect::<Vec<_>>().join(", ");
-                    sections[section].entries[index] = Entry::Comment { reason: format!("{place} says {reason}"), rule: None, text: "see there".to_owned() };
+                    let place =
+                        places.iter().map(|(file, line)| format!("{file}:{line}")).collect::<Vec<_>>().join(", ");
+                    sections[section].entries[index] = Entry::Comment {
+                        reason: format!("{place} says {reason}"),
+                        rule: None,
+                        text: "see there".to_owned(),
+                    };
                 }
                 None => {
                     seen.insert(meaning, (section, index));

@@ -37,7 +37,8 @@ fn quoted(text: &str) -> String {
 
 /// One line that can't end the comment.
 pub(crate) fn comment(text: &str) -> String {
-    let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let is_break =
+        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
     let text: String = text.chars().map(|c| if is_break(c) { ' ' } else { c }).collect();
     shorten(&crate::document::one_line(&text), 240)
 }
