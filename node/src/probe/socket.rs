@@ -98,6 +98,13 @@ impl Sending {
         }
     }
 
+    /// Ends a connect under way, so that the same tuple can be tried again. To close the socket is not
+    /// enough: a child between fork and exec still has it, and with it the tuple.
+    pub fn abandon(self) {
+        // The only failure is that nothing is under way.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
     /// What came back, if anything has. `None`: go on waiting.
     pub fn outcome(&self) -> Option<Outcome> {
         if let Some(outcome) = self.queued_error() {

@@ -202,7 +202,7 @@ impl<R: FnMut(SourceLine) -> io::Result<()>> Wave<R> {
         let UnderWay { probe, which, retries, .. } = under_way;
         if let Packet::Tcp { .. } = probe.packet {
             // The kernel sends a connect's next packet when it sees fit; a new connect sends it now.
-            drop(under_way);
+            under_way.sending.abandon();
             return self.start(key, &probe, which, retries - 1);
         }
         match under_way.sending.send_again() {
