@@ -3,12 +3,14 @@
 //! In: a command. Out: what it prints, and an exit code. Never: a part of what users install.
 
 mod bench;
+mod demo;
 mod test;
 mod tools;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
+cargo xtask demo           the whole story on this machine: guides to policies to enforced, probed nodes
 cargo xtask test           every test
 cargo xtask bench [NAME]   both sides of a comparison, and the ratio; without a name, what there is";
 
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
+        ["demo"] => tools::ensure().and_then(|()| demo::run()),
         ["test", ref more @ ..] => tools::ensure().and_then(|()| test::run(more)),
         ["bench"] => bench::run(None),
         ["bench", name] => tools::ensure().and_then(|()| bench::run(Some(name))),
