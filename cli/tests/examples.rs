@@ -161,3 +161,30 @@ fn the_guides_mistakes_are_found() {
     ];
     assert_eq!(codes(&[&example("iot", "guide.md")]), counted(&iot));
 }
+
+/// What the README shows of the linter and the importer is what they say.
+#[test]
+fn the_readme_is_true() {
+    let readme = std::fs::read_to_string(example("..", "README.md")).expect("the README");
+    let folder = PathBuf::from(example("vault", ""));
+    let shown = |command: &str| {
+        let (_, after) = readme.split_once(&format!("    $ {command}\n")).unwrap_or_else(|| panic!("no `{command}`"));
+        let lines = after.lines().take_while(|line| line.starts_with("    ") && !line.starts_with("    $"));
+        lines.map(|line| line[4..].to_owned()).filter(|line| line != "...").collect::<Vec<_>>()
+    };
+    let says = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
+        let output = command.args(arguments).current_dir(&folder).output().expect("ringwall starts");
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    };
+    for (command, said) in [
+        ("ringwall check guide.md", says(&["check", "guide.md"])),
+        ("ringwall import guide.md --to policy/guide.yaml", says(&["import", "guide.md"])),
+    ] {
+        let lines = shown(command);
+        assert!(!lines.is_empty(), "{command}");
+        for line in lines {
+            assert!(said.lines().any(|known| known == line), "`{command}` does not say `{line}`:\n{said}");
+        }
+    }
+}

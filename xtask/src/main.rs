@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         ["demo"] => tools::ensure().and_then(|()| demo::run()),
         ["test", ref more @ ..] => tools::ensure().and_then(|()| test::run(more)),
         ["bench"] => bench::run(None),
+        ["bench", name] if cfg!(debug_assertions) => optimised(&["bench", name]),
         ["bench", name] => tools::ensure().and_then(|()| bench::run(Some(name))),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -41,4 +42,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// This program again, as it is released: what is measured is what users run.
+fn optimised(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["run", "--quiet", "--release", "--package", "xtask", "--"]).args(arguments);
+    if command.status()?.success() { Ok(()) } else { Err("the benchmark failed, see above".into()) }
 }

@@ -24,6 +24,10 @@ use session::Session;
 use stage::{POLICY, Stage, VALUES};
 
 pub fn run() -> Result<()> {
+    // In a user namespace the kernel takes no transaction larger than net.core.wmem_max, 208 KiB.
+    if !nix::unistd::geteuid().is_root() {
+        return Err("the demo needs root: rulesets of this size can't be loaded without".into());
+    }
     let ringwall = build()?;
     let begun = Instant::now();
     let mut tally = Tally::default();
