@@ -349,7 +349,10 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
                 }
                 1
             }
-            c if c.is_alphabetic() => word(rest, &mut tokens),
+            '<' | '$' if rest[1..].starts_with(|c: char| c.is_alphabetic() || c == '{') => {
+                return Err(format!("`{}` holds no port", line.trim()));
+            }
+            c if c.is_alphabetic() => word(rest, &mut tokens)?,
             c => c.len_utf8(),
         };
         rest = rest[length..].trim_start();
@@ -376,6 +379,10 @@ fn digits(text: &str) -> &str {
 fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     let first = digits(text);
     let behind = &text[first.len()..];
+    // "36<NN>", "80${n}": digits of a number that is not known.
+    if behind.starts_with(['<', '{', '$', '#', '%']) && behind[1..].starts_with(|c: char| c.is_alphabetic() || c == '{') {
+        return Err(format!("`{}` leaves digits open", text.split_whitespace().next().unwrap_or(text)));
+    }
     // "3rd", "2008R2", "10.0.0.1", "1.2": no port.
     let is_dotted = behind.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if is_dotted {
@@ -449,7 +456,9 @@ fn parenthesis(text: &str, out: &mut Vec<Token>) -> Result<usize, String> {
     let end = text.find([')', ']', '}']).unwrap_or(text.len());
     let inner = text[1..end].trim();
     let length = (end + 1).min(text.len());
-    if inner.contains(['(', '[', '{']) {
+    // "[1]" is a reference.
+    let is_reference = text.starts_with('[') && inner.chars().all(|c| c.is_ascii_digit());
+    if is_reference || inner.contains(['(', '[', '{']) {
         out.push(Token::Remark(inner.to_owned()));
         return Ok(length);
     }
@@ -469,7 +478,7 @@ fn parenthesis(text: &str, out: &mut Vec<Token>) -> Result<usize, String> {
     Ok(length)
 }
 
-fn word(text: &str, tokens: &mut Vec<Token>) -> usize {
+fn word(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     let is_inside = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '\'' | '.' | '+');
     let end = text.find(|c: char| !is_inside(c)).unwrap_or(text.len());
     let mut word = text[..end].trim_end_matches(['.', '-', '_', '+']);
@@ -477,6 +486,12 @@ fn word(text: &str, tokens: &mut Vec<Token>) -> usize {
     let letters = word.find(|c: char| !c.is_alphabetic()).unwrap_or(word.len());
     if letters < word.len() && words::protocol(word).is_none() && words::protocol(&word[..letters]).is_some() {
         word = &word[..letters];
+    }
+    // "Gi1/0/1", "eth0/2": a socket of a device.
+    let is_numbered = word.ends_with(|c: char| c.is_ascii_digit()) && words::protocol(word).is_none();
+    if is_numbered && text[word.len()..].strip_prefix('/').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        return Err(format!("`{}` is no port", text.split_whitespace().next().unwrap_or(text)));
     }
     let lower = word.to_lowercase();
     if let Some(protocol) = words::protocol(word) {
@@ -488,7 +503,7 @@ fn word(text: &str, tokens: &mut Vec<Token>) -> usize {
     } else if !FILLERS.contains(&lower.as_str()) && !word.is_empty() {
         tokens.push(Token::Word(word.to_owned()));
     }
-    word.len().max(text.chars().next().map_or(1, char::len_utf8))
+    Ok(word.len().max(text.chars().next().map_or(1, char::len_utf8)))
 }
 
 /// "TCP/UDP", "TCP and UDP", "TCP, UDP 53": one group. In "443/TCP, UDP 53" they are two.

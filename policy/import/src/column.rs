@@ -5,6 +5,7 @@
 
 use crate::cell;
 use crate::document::{Cell, Row, Table};
+use crate::header::role;
 use crate::words;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +33,12 @@ pub(crate) enum Role {
     /// Ports that the node accepts, or opens connections to.
     Inbound,
     Outbound,
+    /// A tick where either end opens connections.
+    BothWays,
     Ignored,
 }
 
-const PORTS: [Role; 6] = [Role::Port, Role::TcpPort, Role::UdpPort, Role::PortStart, Role::Inbound, Role::Outbound];
+pub(crate) const PORTS: [Role; 6] = [Role::Port, Role::TcpPort, Role::UdpPort, Role::PortStart, Role::Inbound, Role::Outbound];
 
 /// Which column has which role, by index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +93,9 @@ pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
         .iter()
         .any(|role| columns.has(*role));
     let is_named = columns.has(Role::Port) && speaks_of_traffic;
+    if !speaks_of_traffic && table.header.iter().any(|cell| is_hardware(&cell.text)) {
+        return None;
+    }
     if !(holds_ports || is_named) {
         // "Inbound:" over a column of protocols is a title.
         let titles: Vec<usize> = columns.all(Role::Inbound).chain(columns.all(Role::Outbound)).collect();
@@ -101,32 +107,13 @@ pub(crate) fn columns(table: &Table) -> Option<(Columns, bool)> {
     Some((columns, false))
 }
 
-/// A matrix, sources down and destinations across (or the other way round) with ports where they meet,
-/// as a table with a row for each pair.
-pub(crate) fn matrix(table: &Table) -> Option<Table> {
-    let corner = table.header.first()?.text.to_lowercase();
-    let words: Vec<&str> = corner.split(|c: char| !c.is_alphanumeric()).collect();
-    let place = |list: &[&str]| words.iter().position(|word| list.contains(word));
-    let from = place(&["from", "source", "src", "client"])?;
-    let to = place(&["to", "destination", "dest", "target", "server"])?;
-    let body =
-        || table.rows.iter().flat_map(|row| row.cells.iter().skip(1)).filter(|cell| !words::is_blank(&cell.text));
-    let explicit = body().filter(|cell| cell::is_explicit(&cell.text)).count();
-    if table.header.len() < 3 || explicit == 0 || explicit * 2 < body().count() {
-        return None;
-    }
-    let mut straight = Table { caption: table.caption.clone(), ..Table::default() };
-    let heads = if from < to { ["Source", "Destination", "Port"] } else { ["Destination", "Source", "Port"] };
-    straight.header = heads.iter().map(|head| Cell::new(*head, table.header[0].span.clone())).collect();
-    for row in &table.rows {
-        for (head, cell) in table.header.iter().zip(&row.cells).skip(1) {
-            if !words::is_blank(&cell.text) && straight.rows.len() <= crate::MAX_ROWS {
-                let cells = vec![row.cells[0].clone(), head.clone(), cell.clone()];
-                straight.rows.push(Row { cells, span: row.span.clone(), is_wider: false });
-            }
-        }
-    }
-    Some(straight)
+/// Columns beside which "ports" are sockets of a device.
+fn is_hardware(header: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        "speed", "model", "sku", "vlan", "connector", "throughput", "cable", "rack", "slot", "led", "bandwidth", "poe",
+        "media", "uplink",
+    ];
+    header.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.contains(&word))
 }
 
 /// Whether a line of a CSV file names columns of ports.
@@ -178,9 +165,24 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
                 matches!(columns.role(*column), None | Some(Role::Service | Role::Note | Role::Ignored | Role::Node))
             })
             .collect();
-        if let Some(column) = candidates.into_iter().find(|column| share(*column, &is_transport)) {
+        let names_one = |text: &str| is_transport(text) && !words::is_any(text);
+        let is_protocol = |column: &usize| {
+            share(*column, &is_transport)
+                && sample.iter().any(|row| row.cells.get(*column).is_some_and(|cell| names_one(&cell.text)))
+        };
+        if let Some(column) = candidates.into_iter().find(is_protocol) {
             columns.set(column, Role::Protocol);
         }
+    }
+    // Two columns of ports, each behind its end: "Source, Port, Destination, Port".
+    let ports: Vec<_> = columns.all(Role::Port).collect();
+    if let ([first, second], Some(source), Some(destination)) =
+        (&ports[..], columns.of(Role::Source), columns.of(Role::Destination))
+        && source < *first
+        && *first < destination
+        && destination < *second
+    {
+        columns.set(*first, Role::SourcePort);
     }
     // Two columns of ports: the second is a remark unless the first has none.
     let ports: Vec<_> = columns.all(Role::Port).collect();
@@ -201,6 +203,22 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
             (0..table.header.len()).find(|column| columns.role(*column) != Some(Role::Port) && share(*column, &joins))
     {
         columns.set(column, Role::Direction);
+    }
+    // A column of nothing but arrows.
+    let is_arrow = |text: &str| {
+        cell::arrow(text).is_some_and(|(left, _, right)| left.trim().is_empty() && right.trim().is_empty())
+    };
+    if !columns.has(Role::Direction)
+        && let Some(column) = (0..table.header.len()).find(|column| share(*column, &is_arrow))
+    {
+        columns.set(column, Role::Direction);
+    }
+    // "From" and the like over "yes" and "no" asks a question.
+    for column in 0..table.header.len() {
+        let is_end = matches!(columns.role(column), Some(Role::Source | Role::Destination | Role::Peer | Role::Node));
+        if is_end && share(column, &words::is_yes_or_no) {
+            columns.set(column, Role::Note);
+        }
     }
     // Columns "Inbound" and "Outbound" hold ports, or ticks beside a column of ports, or the other end.
     for (role, end) in [(Role::Inbound, Role::Source), (Role::Outbound, Role::Destination)] {
@@ -263,286 +281,4 @@ fn by_content(columns: &mut Columns, sample: &[Row]) -> Option<()> {
 fn header_is_row(table: &Table, columns: &Columns) -> bool {
     let port = columns.of(Role::Port).and_then(|column| table.header.get(column));
     port.is_some_and(|cell| cell::may_hold_ports(&cell.text))
-}
-
-/// What a header says, in English and the other languages that vendors write.
-pub(crate) fn role(header: &str) -> Option<Role> {
-    let text =
-        header.to_lowercase().replace("port(s)", "ports").replace("protocol(s)", "protocols").replace("(s)", "s");
-    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let has = |list: &[&str]| words.iter().any(|word| list.contains(word));
-    let is = |list: &[&str]| list.contains(&words.join(" ").as_str());
-
-    let port = has(&[
-        "port",
-        "ports",
-        "puerto",
-        "puertos",
-        "porta",
-        "porte",
-        "portas",
-        "portnumber",
-        "dport",
-        "sport",
-        "portrange",
-    ]);
-    let protocol = has(&["protocol", "protocols", "proto", "protokoll", "protocollo", "protocolo", "protocole"]);
-    let source = has(&[
-        "source",
-        "sources",
-        "src",
-        "from",
-        "origin",
-        "originator",
-        "initiator",
-        "initiating",
-        "client",
-        "clients",
-        "consumer",
-        "consumers",
-        "caller",
-        "sender",
-        "requester",
-        "requestor",
-        "quelle",
-        "von",
-        "origen",
-        "origine",
-        "origem",
-        "fuente",
-    ]) || text.contains("used by")
-        || text.contains("initiated by")
-        || text.contains("accessed by")
-        || text.contains("connects from")
-        || text.contains("allowed ip")
-        || text.contains("who connects");
-    let destination = has(&[
-        "destination",
-        "destinations",
-        "dest",
-        "dst",
-        "to",
-        "target",
-        "targets",
-        "receiver",
-        "listener",
-        "responder",
-        "ziel",
-        "nach",
-        "destino",
-        "destinazione",
-        "endpoint",
-        "endpoints",
-        "fqdn",
-        "url",
-        "urls",
-        "domain",
-        "domains",
-        "hostname",
-        "hostnames",
-    ]);
-    let describes = has(&[
-        "description",
-        "descriptions",
-        "purpose",
-        "purposes",
-        "note",
-        "notes",
-        "comment",
-        "comments",
-        "remark",
-        "remarks",
-        "usage",
-        "use",
-        "function",
-        "functions",
-        "detail",
-        "details",
-        "reason",
-        "explanation",
-        "notizen",
-        "beschreibung",
-        "zweck",
-        "descripción",
-        "descrição",
-        "descrizione",
-        "scopo",
-        "propósito",
-        "information",
-        "info",
-        "configurable",
-        "required",
-        "mandatory",
-        "optional",
-        "condition",
-        "when",
-        "remarques",
-        "description",
-    ]);
-    let of_one_protocol = match (has(&["tcp"]), has(&["udp"])) {
-        (true, false) => Some(Role::TcpPort),
-        (false, true) => Some(Role::UdpPort),
-        _ => None,
-    };
-    if words.len() == 1 && of_one_protocol.is_some() {
-        return of_one_protocol;
-    }
-    if is(&[
-        "source port",
-        "source ports",
-        "src port",
-        "src ports",
-        "sport",
-        "from port",
-        "client port",
-        "source port range",
-        "quellport",
-        "ephemeral port",
-    ]) {
-        return Some(Role::SourcePort);
-    }
-    if port || has(&["zielport"]) {
-        if source && !destination {
-            return Some(Role::SourcePort);
-        }
-        if has(&["start", "first", "begin", "lower"]) {
-            return Some(Role::PortStart);
-        }
-        if has(&["end", "last", "upper"]) {
-            return Some(Role::PortEnd);
-        }
-        if has(&["inbound", "incoming", "ingress"]) && !has(&["outbound", "outgoing", "egress"]) {
-            return Some(Role::Inbound);
-        }
-        if has(&["outbound", "outgoing", "egress"]) && !has(&["inbound", "incoming", "ingress"]) {
-            return Some(Role::Outbound);
-        }
-        if let Some(role) = of_one_protocol {
-            return Some(role);
-        }
-        if is(&["port type"]) {
-            return Some(Role::Protocol);
-        }
-        if describes || has(&["name"]) {
-            return Some(Role::Note);
-        }
-        return Some(Role::Port);
-    }
-    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen", "accepts"]) {
-        return Some(Role::Inbound);
-    }
-    if is(&["outbound", "outgoing", "egress", "out", "connects to", "communicates on"]) {
-        return Some(Role::Outbound);
-    }
-    if source && destination
-        || is(&[
-            "peer",
-            "peers",
-            "remote",
-            "remote host",
-            "remote system",
-            "remote end",
-            "other end",
-            "counterpart",
-            "connects with",
-            "communicates with",
-            "communication partner",
-            "remote ip",
-            "network",
-            "ip range",
-            "ip ranges",
-        ])
-    {
-        return Some(Role::Peer);
-    }
-    if has(&["direction", "richtung", "dirección", "direzione", "initiation"])
-        || is(&[
-            "flow",
-            "traffic",
-            "traffic flow",
-            "data flow",
-            "inbound outbound",
-            "ingress egress",
-            "in out",
-            "connection",
-            "communication",
-            "path",
-        ])
-    {
-        return Some(Role::Direction);
-    }
-    if source {
-        return Some(if has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]) {
-            Role::SourceAddress
-        } else {
-            Role::Source
-        });
-    }
-    if destination {
-        let is_address = has(&["ip", "ips", "address", "addresses", "subnet", "range", "cidr"]);
-        return Some(if is_address { Role::DestinationAddress } else { Role::Destination });
-    }
-    if protocol
-        || has(&["transport", "layer4", "l4"])
-        || is(&["tcp udp", "udp tcp", "tcp or udp", "layer 4", "ip protocol"])
-    {
-        return Some(Role::Protocol);
-    }
-    if has(&["permission", "action", "aktion", "acción", "azione", "verdict"])
-        || is(&["allow deny", "access", "rule action", "allow", "policy"])
-    {
-        return Some(Role::Action);
-    }
-    if describes || text.contains("used for") {
-        return Some(Role::Note);
-    }
-    if has(&[
-        "service",
-        "services",
-        "application",
-        "applications",
-        "app",
-        "process",
-        "dienst",
-        "servicio",
-        "servizio",
-        "servizi",
-        "serviço",
-        "name",
-        "label",
-        "daemon",
-        "usecase",
-    ]) {
-        return Some(Role::Service);
-    }
-    if has(&[
-        "agent",
-        "component",
-        "components",
-        "node",
-        "nodes",
-        "role",
-        "server",
-        "servers",
-        "host",
-        "hosts",
-        "machine",
-        "appliance",
-        "device",
-        "product",
-        "feature",
-        "instance",
-        "system",
-        "module",
-        "vm",
-        "tier",
-    ]) {
-        return Some(Role::Node);
-    }
-    if has(&["no", "id", "nr", "rule", "line", "file", "section", "row", "category", "default", "version"])
-        || words.is_empty() && text.contains('#')
-    {
-        return Some(Role::Ignored);
-    }
-    None
 }

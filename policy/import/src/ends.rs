@@ -186,5 +186,5 @@ pub(crate) fn is_local(name: &str) -> bool {
         "localhost only",
     ]
     .contains(&name.as_str());
-    is_named || name.contains("itself") || name.contains("local traffic") || name.contains("loopback")
+    is_named || name.contains("itself") || name.contains("local traffic") || name.contains("loopback") || name.contains("localhost")
 }

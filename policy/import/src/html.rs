@@ -68,6 +68,24 @@ pub(crate) fn tag_name(tag: &str) -> &str {
     name.split([' ', '>', '\n', '\t']).next().unwrap_or(name)
 }
 
+/// Whether the name is one of an element, and not a placeholder in pointed brackets.
+pub(crate) fn is_known(name: &str) -> bool {
+    const NAMES: [&str; 52] = [
+        "a", "abbr", "b", "big", "blockquote", "br", "caption", "center", "cite", "code", "col", "colgroup", "dd", "del",
+        "details", "div", "dl", "dt", "em", "font", "h1", "h2", "h3", "h4", "hr", "i", "img", "ins", "kbd", "label", "li",
+        "mark", "nobr", "ol", "p", "pre", "s", "small", "span", "strike", "strong", "sub", "sup", "table", "tbody", "td",
+        "th", "tr", "tt", "u", "ul", "wbr",
+    ];
+    let bare = name.trim_matches('/').to_ascii_lowercase();
+    // Components are written with capitals inside or with a dash, as `TabItem`.
+    NAMES.contains(&bare.as_str()) || bare.contains(['-', '!', ':']) || is_component(name)
+}
+
+fn is_component(name: &str) -> bool {
+    let bare = name.trim_matches('/');
+    bare.starts_with(|c: char| c.is_ascii_uppercase()) && bare.chars().any(|c| c.is_ascii_lowercase())
+}
+
 pub(crate) fn is_tab(tag: &str) -> bool {
     matches!(tag_name(tag).trim_start_matches('/').to_ascii_lowercase().as_str(), "tabitem" | "tab")
 }

@@ -11,6 +11,7 @@ mod comma;
 mod document;
 mod ends;
 mod guide;
+mod header;
 mod html;
 mod listing;
 mod markdown;
@@ -18,6 +19,7 @@ mod names;
 mod policy;
 mod prose;
 mod protocols;
+mod shape;
 mod table;
 mod words;
 

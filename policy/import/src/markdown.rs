@@ -332,6 +332,8 @@ impl Inline {
                 "br" | "br/" | "/p" | "/li" | "/div" => self.push_break(),
                 "sup" => self.superscript += 1,
                 "/sup" => self.superscript = self.superscript.saturating_sub(1),
+                // "36<NN>" is no markup.
+                name if !html::is_known(name) => self.push(tag),
                 _ => self.at_boundary = true,
             },
             Event::Start(tag) => {
@@ -368,15 +370,23 @@ pub(crate) fn plain(raw: &str) -> String {
     lines.join("\n")
 }
 
+/// Takes out `[^note]`, and `[1]` behind or in place of words.
 fn without_footnotes(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some((before, after)) = rest.split_once("[^") {
+    while let Some((before, after)) = rest.split_once('[') {
         text.push_str(before);
-        let Some((_, behind)) = after.split_once(']') else {
-            return raw.to_owned();
-        };
-        rest = behind;
+        let inner = after.split_once(']').filter(|(inner, behind)| {
+            let is_number = !inner.is_empty() && inner.len() < 3 && inner.chars().all(|c| c.is_ascii_digit());
+            inner.starts_with('^') || is_number && !behind.starts_with('(')
+        });
+        match inner {
+            Some((_, behind)) => rest = behind,
+            None => {
+                text.push('[');
+                rest = after;
+            }
+        }
     }
     text + rest
 }

@@ -25,6 +25,11 @@ pub(crate) fn protocols(text: &str) -> Protocols {
         found.transports.push(Transport::Any);
         return found;
     }
+    // A number alone is one of IANA's.
+    if let Ok(number) = text.trim().parse::<u8>() {
+        found.transports.push(Transport::Is(Protocol(number)));
+        return found;
+    }
     let main = text.split(['(', '[']).next().unwrap_or(text).trim();
     let main = if main.is_empty() { text } else { main };
     let words: Vec<&str> =

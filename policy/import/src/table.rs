@@ -8,9 +8,11 @@ use crate::cell::{self, Entry};
 use crate::column::{self, Columns, Role};
 use crate::document::{Cell, Row, Table, one_line};
 use crate::ends::{RowEnds, is_local};
+use crate::header::role;
 use crate::guide::{Action, Direction, Field, Flow, Ports, Transport, Undecided};
 use crate::prose::{self, Ends};
 use crate::protocols;
+use crate::shape;
 use crate::words::{self, Flowing};
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
 use ringwall_packet::Protocol;
@@ -51,13 +53,13 @@ pub(crate) fn read<'a>(
     table: &Table,
     budget: usize,
 ) -> Option<Reading<'a>> {
-    let straightened = column::matrix(table);
+    let (straightened, by_custom) = shape::straighten(table).unzip();
     let table = straightened.as_ref().unwrap_or(table);
     let (columns, header_is_row) = column::columns(table)?;
     // A header that is a title, such as "Inbound:", heads all rows.
     let has_title = [Role::Inbound, Role::Outbound].into_iter().all(|role| !columns.has(role));
     let group = table.header.iter().map(|cell| one_line(&cell.text)).find(|text| {
-        has_title && words::flowing_in_prose(text).is_some() && column::role(text) != Some(Role::Direction)
+        has_title && words::flowing_in_prose(text).is_some() && role(text) != Some(Role::Direction)
     });
     let mut reading = Reading::new(source, context);
     reading.budget = budget;
@@ -82,6 +84,13 @@ pub(crate) fn read<'a>(
         reader.row(row, u32::try_from(index + 1).unwrap_or(u32::MAX));
     }
     let (endless, bare, incomplete) = (reader.endless.take(), reader.bare.take(), reader.incomplete.take());
+    if by_custom == Some(true) {
+        let place = table.header.first().map_or(0..0, |cell| cell.span.clone());
+        let diagnostic = Diagnostic::warning("RW1010", "the matrix does not say which side opens the connections")
+            .at(reading.span(place), "rows are taken as sources, columns as destinations")
+            .help("write `From \\ To` into the corner, or correct the policy");
+        reading.diagnostics.push(diagnostic);
+    }
     if let Some((span, count)) = bare {
         reading.diagnostics.push(without_protocol(reading.span(span), count));
     }
@@ -98,7 +107,7 @@ fn grouped(table: &Table) -> HashSet<usize> {
     let gaps = |column: usize| {
         table.rows.iter().filter(|row| row.cells.get(column).is_none_or(|cell| cell.text.is_empty())).count()
     };
-    (0..table.header.len()).filter(|column| gaps(*column) * 5 >= table.rows.len()).collect()
+    (0..table.header.len()).filter(|column| gaps(*column) * 10 >= table.rows.len()).collect()
 }
 
 /// For rows or items with a port and no protocol.
@@ -323,8 +332,11 @@ impl TableReader<'_, '_, '_> {
             let cell = row.cells.get(column);
             let text: Arc<str> = cell.map_or_else(|| "".into(), |cell| cell.text.clone());
             let role = self.columns.role(column);
-            let is_end = matches!(role, Some(Role::Source | Role::Destination | Role::Node | Role::Peer));
-            let is_grouped = is_leading && is_end && self.grouped.contains(&column);
+            let may_head = matches!(
+                role,
+                Some(Role::Source | Role::Destination | Role::Node | Role::Peer | Role::Protocol)
+            );
+            let is_grouped = is_leading && may_head && self.grouped.contains(&column);
             let takes = words::is_ditto(&text) && role.is_some() || text.is_empty() && is_grouped;
             is_leading &= text.is_empty() || role == Some(Role::Ignored);
             match self.previous.get(column).filter(|_| takes) {

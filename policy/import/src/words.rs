@@ -317,8 +317,12 @@ pub(crate) fn is_yes(text: &str) -> bool {
     YES.contains(&text.trim().to_lowercase().as_str())
 }
 
+pub(crate) fn is_no(text: &str) -> bool {
+    NO.contains(&text.trim().to_lowercase().as_str())
+}
+
 pub(crate) fn is_yes_or_no(text: &str) -> bool {
-    is_yes(text) || NO.contains(&text.trim().to_lowercase().as_str())
+    is_yes(text) || is_no(text)
 }
 
 /// A cell that says that there is nothing to say.
@@ -335,6 +339,6 @@ pub(crate) fn is_ditto(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     matches!(
         text.as_str(),
-        "\"" | "''" | "″" | "〃" | "”" | "ditto" | "do." | "same" | "same as above" | "as above" | "\"\"" | "^"
+        "\"" | "''" | "″" | "〃" | "//" | "”" | "ditto" | "do." | "same" | "same as above" | "as above" | "\"\"" | "^"
     )
 }
