@@ -14,7 +14,8 @@ use crate::terminal::{Exit, Terminal, count, print};
 #[derive(clap::Args)]
 #[command(after_help = "\
 The policy that is printed is in the audit stage: it watches and drops nothing until you take
-`stage: audit` out. Rows that could not be decided stand in it as comments, with the reason.
+`stage: audit` out. Rows that could not be decided stand in it as comments, with the reason, and make
+the exit code 4.
 
 Examples:
   ringwall import guide.md > policy.yaml
@@ -80,10 +81,10 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         terminal.say("next: bind its $VALUES, then `ringwall check`");
     }
     let failed = diagnostics.iter().any(Diagnostic::is_error);
-    Ok(match (flows, failed) {
-        (0, _) => Exit::Failure,
-        (_, true) => Exit::Partly,
-        (_, false) => Exit::Success,
+    Ok(match flows {
+        0 => Exit::Failure,
+        _ if failed || undecided > 0 => Exit::Partly,
+        _ => Exit::Success,
     })
 }
 

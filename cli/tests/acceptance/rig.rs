@@ -4,7 +4,7 @@
 //! came of them, or a panic that names every flow that went another way than the line says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -169,7 +169,13 @@ impl Rig {
     #[track_caller]
     pub fn enforce(&self, nodes: &[&str], policy: &str, more: &[&str]) {
         let path = self.write("policy.yaml", policy);
-        let arguments = [&["apply", &path, "--no-confirm", "--no-management", "--learn", "0"], more].concat();
+        self.enforce_file(nodes, &path, more);
+    }
+
+    /// The same with a policy in a file or a folder.
+    #[track_caller]
+    pub fn enforce_file(&self, nodes: &[&str], path: &str, more: &[&str]) {
+        let arguments = [&["apply", path, "--no-confirm", "--no-management", "--learn", "0"], more].concat();
         let run = |node: &&str| self.ringwall(node, &[&arguments[..], &["--node", node]].concat());
         let all: Vec<Ran> = thread::scope(|scope| {
             let running: Vec<_> = nodes.iter().map(|node| scope.spawn(move || run(node))).collect();
@@ -241,7 +247,7 @@ impl Rig {
         let mut wrong = Vec::new();
         let probes: Vec<Probe> = lines.iter().flat_map(|line| self.probes(line)).collect();
         assert!(!probes.is_empty(), "no flow in {lines:?}");
-        for some in probes.chunks(400) {
+        for some in probes.chunks(250) {
             let outcomes = self.probe(some, if open { SOON } else { SILENCE });
             let differs = |(_, outcome): &(_, Result<(), String>)| outcome.is_ok() != open;
             wrong.extend(some.iter().zip(outcomes).filter(differs).map(|(probe, outcome)| match outcome {
@@ -283,6 +289,8 @@ impl Rig {
     fn probe(&self, probes: &[Probe], within: Duration) -> Vec<Result<(), String>> {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
+            // Also when something panics: the scope waits for the threads that answer.
+            let _end = End(&done);
             let mut served = BTreeSet::new();
             let mut listeners = Vec::new();
             for probe in probes {
@@ -291,32 +299,28 @@ impl Rig {
                     match probe.service {
                         Service::Tcp(port) => {
                             let address = SocketAddr::new(probe.address, port);
-                            listeners.push(listen(host, address));
+                            listeners.push(bind(host, address, |address| TcpListener::bind(address)));
                         }
                         Service::Udp(port) => {
                             let address = SocketAddr::new(probe.address, port);
-                            let socket = host.run(|| UdpSocket::bind(address).unwrap()).unwrap();
+                            let socket = bind(host, address, |address| UdpSocket::bind(address));
                             scope.spawn(|| echo(socket, &done));
                         }
                         Service::Icmp => {}
                     }
                 }
             }
-            let from = |probe: &Probe| self.places[&probe.from].0.clone();
             let threads: Vec<_> = probes
                 .iter()
                 .map(|probe| {
                     let host = self.host(&self.places[&probe.from].0);
-                    debug_assert_eq!(host.name(), from(probe));
                     scope.spawn(move || match probe.service {
                         Service::Icmp => ping(host, probe.source, probe.address, within),
                         _ => host.run(|| probe.run(within)).unwrap(),
                     })
                 })
                 .collect();
-            let outcomes = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-            done.store(true, Ordering::Relaxed);
-            outcomes
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }
 
@@ -330,7 +334,7 @@ impl Rig {
     /// A connection to an address that is another where it is listened at.
     #[track_caller]
     pub fn session_at(&self, from: &str, host: &str, to: SocketAddr, listen: SocketAddr) -> Session {
-        let listener = self::listen(self.host(host), listen);
+        let listener = bind(self.host(host), listen, |address| TcpListener::bind(address));
         let client = self.host(&self.places[from].0).run(|| TcpStream::connect_timeout(&to, SOON)).unwrap();
         let client = client.unwrap_or_else(|error| panic!("{from} -> {to}: {error}"));
         let (server, _) = listener.accept().unwrap();
@@ -426,14 +430,23 @@ impl Probe {
 
 /// A program that another test starts holds a copy of each socket from its fork to its exec, so a
 /// port may be in use for a moment after its listener is gone.
-fn listen(host: HostRef<'_>, address: SocketAddr) -> TcpListener {
-    let mut listener = None;
+fn bind<T: Send>(host: HostRef<'_>, address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T> + Sync) -> T {
+    let mut last = None;
     let bound = until(SOON, || {
-        listener = host.run(|| TcpListener::bind(address)).unwrap().ok();
-        listener.is_some()
+        last = Some(host.run(|| open(address)).unwrap());
+        last.as_ref().is_some_and(Result::is_ok)
     });
     assert!(bound, "{address} of {} is in use", host.name());
-    listener.expect("just bound")
+    last.expect("tried at least once").expect("just bound")
+}
+
+/// Says that it is over, however that came.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Answers every datagram until it is told to stop.
