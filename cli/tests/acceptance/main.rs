@@ -4,4 +4,5 @@
 mod rig;
 
 mod apply;
+mod commands;
 mod requirements;
