@@ -3,10 +3,13 @@
 //! In: the blocks of a document in order. Out: its sections, flows, notes and the diagnostics. Never: a
 //! block that is read out of its place: what a sentence says holds until the next heading or table.
 
-use crate::cell;
 use crate::document::{Block, one_line};
-use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport};
-use crate::prose::{self, Ends};
+use crate::guide::{
+    Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport,
+};
+use crate::item;
+use crate::prose;
+use crate::said;
 use crate::table::{self, Context, Draft, Reading};
 use crate::words;
 use crate::{MAX_FLOWS, MAX_ROWS, document};
@@ -42,21 +45,37 @@ pub(crate) fn guide(
         endless: None,
         bare: None,
         incomplete: None,
+        item_protocols: Vec::new(),
         in_preamble: true,
     };
     let title = read(&mut |block| assembly.block(block));
     assembly.end_list();
-    assembly.diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
-    let Assembly { mut guide, mut diagnostics, .. } = assembly;
+    assembly
+        .diagnostics
+        .sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
+    let Assembly {
+        mut guide,
+        mut diagnostics,
+        ..
+    } = assembly;
     if let Some(title) = title.filter(|title| !title.is_empty()) {
         guide.title = title;
     }
     if guide.title.is_empty() {
-        guide.title = guide.sections.first().map(|section| section.title.clone()).unwrap_or_default();
+        guide.title = guide
+            .sections
+            .first()
+            .map(|section| section.title.clone())
+            .unwrap_or_default();
     }
-    let ends: std::collections::HashSet<String> =
-        guide.flows.iter().flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()]).collect();
-    guide.legend.retain(|entry| ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short));
+    let ends: std::collections::HashSet<String> = guide
+        .flows
+        .iter()
+        .flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()])
+        .collect();
+    guide.legend.retain(|entry| {
+        ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short)
+    });
     if guide.flows.is_empty() && guide.undecided.is_empty() && diagnostics.is_empty() {
         let diagnostic = Diagnostic::warning("RW1002", "no table of ports is found")
             .help("a table needs a column whose header says `port`; see `ringwall explain RW1002`");
@@ -82,6 +101,8 @@ struct Assembly<'a> {
     bare: Option<(Range<usize>, usize)>,
     /// The first item of which an end is not said, and whether it is the source.
     incomplete: Option<(Range<usize>, bool)>,
+    /// What "TCP ports:" says of the items below it.
+    item_protocols: Vec<Transport>,
     /// Only lines of metadata so far.
     in_preamble: bool,
 }
@@ -111,7 +132,11 @@ impl Assembly<'_> {
             Block::Note { kind, text, span } => {
                 self.timeouts(&text, &span);
                 let span = self.span(span);
-                self.guide.notes.push(Note { kind, text: one_line(&text), span });
+                self.guide.notes.push(Note {
+                    kind,
+                    text: one_line(&text),
+                    span,
+                });
             }
             Block::Item { text, key, span } => self.item(&text, &key, span),
             Block::Break => self.end_list(),
@@ -120,14 +145,18 @@ impl Assembly<'_> {
     }
 
     fn end_list(&mut self) {
+        self.item_protocols.clear();
         if let Some((span, count)) = self.endless.take() {
-            self.diagnostics.push(table::without_ends(self.span(span), count));
+            self.diagnostics
+                .push(table::without_ends(self.span(span), count));
         }
         if let Some((span, count)) = self.bare.take() {
-            self.diagnostics.push(table::without_protocol(self.span(span), count));
+            self.diagnostics
+                .push(table::without_protocol(self.span(span), count));
         }
         if let Some((span, is_source)) = self.incomplete.take() {
-            self.diagnostics.push(table::without_end(self.span(span), is_source, "list"));
+            self.diagnostics
+                .push(table::without_end(self.span(span), is_source, "list"));
         }
     }
 
@@ -140,7 +169,10 @@ impl Assembly<'_> {
         let Some((key, value)) = text.split_once(':') else {
             return false;
         };
-        let is_key = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let is_key = !key.is_empty()
+            && key
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '_' || c == '-');
         if is_key && key.eq_ignore_ascii_case("title") {
             self.guide.title = value.trim().to_owned();
         }
@@ -157,10 +189,21 @@ impl Assembly<'_> {
         while let Some(index) = parent.filter(|index| self.guide.sections[*index].level >= level) {
             parent = self.guide.sections[index].parent;
         }
-        let condition = if is_tab { Some(title.clone()) } else { prose::condition(&title) };
+        let condition = if is_tab {
+            Some(title.clone())
+        } else {
+            prose::condition(&title)
+        };
         let span = self.span(span);
         self.section = Some(self.guide.sections.len());
-        self.guide.sections.push(Section { title, level, is_tab, parent, condition, span });
+        self.guide.sections.push(Section {
+            title,
+            level,
+            is_tab,
+            parent,
+            condition,
+            span,
+        });
         self.said.clear();
     }
 
@@ -170,7 +213,10 @@ impl Assembly<'_> {
         }
         self.timeouts(text, &span);
         for sentence in prose::sentences(text) {
-            let said = Context { section: self.section, ..Context::default() };
+            let said = Context {
+                section: self.section,
+                ..Context::default()
+            };
             let mut reading = Reading::new(self.guide.source, &said);
             let condition = prose::condition(&sentence);
             for stated in prose::stated(&sentence) {
@@ -218,7 +264,9 @@ impl Assembly<'_> {
                 .take_while(|flow| flow.section >= self.section)
                 .any(|flow| flow.section == self.section)
         {
-            self.guide.sections[section].condition.get_or_insert(condition);
+            self.guide.sections[section]
+                .condition
+                .get_or_insert(condition);
         }
         self.said.push_str(text);
         self.said.push('\n');
@@ -232,18 +280,31 @@ impl Assembly<'_> {
         for sentence in prose::sentences(text) {
             if let Some(seconds) = prose::session_timeout(&sentence) {
                 let span = self.span(span.clone());
-                self.guide.timeouts.push(Timeout { section: self.section, seconds, span });
+                self.guide.timeouts.push(Timeout {
+                    section: self.section,
+                    seconds,
+                    span,
+                });
             }
         }
     }
 
     fn context(&self, caption: &str) -> Context {
         // A short line above a table is its title: "**Worker nodes**", "Inbound:".
-        let last = prose::sentences(&self.said).pop().filter(|sentence| sentence.split_whitespace().count() <= 6);
-        let caption = if caption.is_empty() { last.as_deref().unwrap_or_default() } else { caption };
-        let mut context =
-            Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
-        context.node = prose::heading_node(caption).filter(|_| !caption.is_empty());
+        let last = prose::sentences(&self.said)
+            .pop()
+            .filter(|sentence| sentence.split_whitespace().count() <= 6);
+        let caption = if caption.is_empty() {
+            last.as_deref().unwrap_or_default()
+        } else {
+            caption
+        };
+        let mut context = Context {
+            section: self.section,
+            flowing: words::flowing_in_prose(caption),
+            ..Context::default()
+        };
+        context.node = said::heading_node(caption).filter(|_| !caption.is_empty());
         let mut titles = Vec::new();
         let mut section = self.section;
         while let Some(index) = section {
@@ -252,22 +313,42 @@ impl Assembly<'_> {
         }
         for title in &titles {
             context.flowing = context.flowing.or_else(|| words::flowing_in_prose(title));
-            context.node = context.node.or_else(|| prose::heading_node(title));
+            context.node = context.node.or_else(|| said::heading_node(title));
         }
         context.flowing = context.flowing.or_else(|| {
             let sentences = prose::sentences(&self.said);
-            sentences.last().and_then(|sentence| words::flowing_in_prose(sentence))
+            sentences
+                .last()
+                .and_then(|sentence| words::flowing_in_prose(sentence))
         });
         let mut said = prose::sentences(&self.said)
             .iter()
-            .map(|sentence| prose::ends(sentence))
+            .map(|sentence| said::ends(sentence))
             .find(|ends| !ends.is_empty())
             .unwrap_or_default();
-        let from_title = titles.first().map(|title| prose::heading_ends(title)).unwrap_or_default();
+        let from_title = titles
+            .first()
+            .map(|title| said::heading_ends(title))
+            .unwrap_or_default();
         if !from_title.is_empty() {
             said = from_title;
         }
         context.ends = said;
+        let sentences = prose::sentences(&self.said);
+        let titles = [caption]
+            .into_iter()
+            .chain(titles.first().map(|title| title.as_str()));
+        let rules = sentences
+            .iter()
+            .map(String::as_str)
+            .filter(|sentence| prose::is_about_all_ports(sentence));
+        context.protocol =
+            titles
+                .chain(rules)
+                .find_map(|text| match &table::stated_in(text)?[..] {
+                    [only] if text.to_lowercase().contains("port") => Some(*only),
+                    _ => None,
+                });
         context
     }
 
@@ -275,19 +356,28 @@ impl Assembly<'_> {
         self.rows += table.rows.len();
         if self.rows > MAX_ROWS {
             if self.rows - table.rows.len() <= MAX_ROWS {
-                let message =
-                    format!("the document has more than {MAX_ROWS} rows; this table and those after it are not read");
+                let message = format!(
+                    "the document has more than {MAX_ROWS} rows; this table and those after it are not read"
+                );
                 let start = table.header.first().map_or(0, |cell| cell.span.start);
                 let span = self.span(start..start);
-                self.diagnostics
-                    .push(Diagnostic::error("RW1008", message).at(span, "not read").help("split the document"));
+                self.diagnostics.push(
+                    Diagnostic::error("RW1008", message)
+                        .at(span, "not read")
+                        .help("split the document"),
+                );
             }
             return;
         }
         let context = self.context(&table.caption);
         let budget = MAX_FLOWS.saturating_sub(self.guide.flows.len());
         if let Some(reading) = table::read(self.text, self.guide.source, &context, table, budget) {
-            let Reading { mut flows, mut undecided, mut diagnostics, .. } = reading;
+            let Reading {
+                mut flows,
+                mut undecided,
+                mut diagnostics,
+                ..
+            } = reading;
             self.guide.flows.append(&mut flows);
             self.guide.undecided.append(&mut undecided);
             self.diagnostics.append(&mut diagnostics);
@@ -297,50 +387,87 @@ impl Assembly<'_> {
 
     fn item(&mut self, text: &str, key: &str, span: Range<usize>) {
         self.timeouts(text, &span);
-        if let Some(meaning) = text.strip_prefix(key).filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
+        if let Some(meaning) = text
+            .strip_prefix(key)
+            .filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
         {
-            let meaning = meaning.trim_start_matches([':', '-', '–', '—', '=', ' ']).trim_end_matches('.');
+            let meaning = meaning
+                .trim_start_matches([':', '-', '–', '—', '=', ' '])
+                .trim_end_matches('.');
             if meaning.len() < text.len() - key.len()
                 && !meaning.is_empty()
                 && !key.contains(|c: char| c.is_ascii_digit())
             {
                 let span = self.span(span.clone());
                 let short = key.trim_end_matches(':').trim().to_owned();
-                self.guide.legend.push(Abbreviation { short, meaning: one_line(meaning), span });
+                self.guide.legend.push(Abbreviation {
+                    short,
+                    meaning: one_line(meaning),
+                    span,
+                });
             }
         }
-        let title = self.section.map(|section| self.guide.sections[section].title.to_lowercase()).unwrap_or_default();
+        let title = self
+            .section
+            .map(|section| self.guide.sections[section].title.to_lowercase())
+            .unwrap_or_default();
         let said = self.said.to_lowercase();
-        let is_announced = ["port", "firewall"].iter().any(|word| said.contains(word) || title.contains(word));
-        let Some((entries, label, note)) = item_ports(text, is_announced) else {
+        let is_announced = ["port", "firewall"]
+            .iter()
+            .any(|word| said.contains(word) || title.contains(word));
+        if let Some(protocols) = item::heads_items(text) {
+            self.item_protocols = protocols;
+            return;
+        }
+        let Some(item::Item {
+            entries,
+            label,
+            note,
+        }) = item::read(text, is_announced)
+        else {
             return;
         };
         let context = self.context("");
-        let own = prose::ends(&note);
-        let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
-        let ends = Ends {
-            sources: pick(own.sources, &context.ends.sources),
-            destinations: pick(own.destinations, &context.ends.destinations),
-        };
+        let flowing = words::flowing_in_prose(text).or(context.flowing);
+        let mut own = said::remarked_ends(&note);
+        if own.is_empty() {
+            own = said::ends(&note).of_machines();
+        }
+        if own.is_empty() {
+            own = said::other_end(&note).of_machines();
+        }
+        let pick =
+            |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
         let node: Vec<String> = context.node.iter().cloned().collect();
-        let is_outbound = context.flowing == Some(words::Flowing::Outbound);
-        let (mut sources, mut destinations) = (ends.sources, ends.destinations);
+        let is_outbound = flowing == Some(words::Flowing::Outbound);
+        let mut sources = pick(own.sources, &context.ends.sources);
+        let mut destinations = pick(own.destinations, &context.ends.destinations);
         if is_outbound && sources.is_empty() {
             sources.clone_from(&node);
         } else if !is_outbound && destinations.is_empty() {
             destinations.clone_from(&node);
         }
-        let direction = if sources.is_empty() && destinations.is_empty() && context.flowing.is_none() {
-            Direction::Unknown
-        } else {
-            Direction::OneWay
+        let direction = match own.direction.or(context.ends.direction) {
+            Some(direction) => direction,
+            None if sources.is_empty() && destinations.is_empty() && flowing.is_none() => {
+                Direction::Unknown
+            }
+            None => Direction::OneWay,
         };
         let mut reading = Reading::new(self.guide.source, &context);
         for entry in entries {
-            let transports = match (&entry.transports[..], words::carrier(&label)) {
-                ([], Some(protocol)) => vec![Transport::Is(protocol)],
-                ([], None) => vec![Transport::Unstated],
-                (stated, _) => stated.to_vec(),
+            let transports = match (
+                &entry.transports[..],
+                table::stated_in(&note),
+                words::carrier(&label),
+            ) {
+                ([], ..) if !self.item_protocols.is_empty() => self.item_protocols.clone(),
+                ([], Some(stated), _) => stated.into_iter().map(Transport::Is).collect(),
+                ([], None, Some(protocol)) => vec![Transport::Is(protocol)],
+                ([], None, None) => context.protocol.map_or(vec![Transport::Unstated], |known| {
+                    vec![Transport::Is(known)]
+                }),
+                (stated, ..) => stated.to_vec(),
             };
             let mut inferred = vec![Field::Source, Field::Destination];
             if entry.transports.is_empty() && transports != [Transport::Unstated] {
@@ -376,66 +503,17 @@ impl Assembly<'_> {
     }
 
     fn span(&self, range: Range<usize>) -> Span {
-        Span { source: self.guide.source, start: range.start, end: range.end }
+        Span {
+            source: self.guide.source,
+            start: range.start,
+            end: range.end,
+        }
     }
 }
 
 fn is_abbreviation(short: &str) -> bool {
-    (2..=8).contains(&short.len()) && short.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
-}
-
-/// `443/tcp: HTTPS from users`, `4369 (peer discovery)`, `SSH: TCP 22`: ports, label and note of an item.
-/// Without a protocol, only a list that is announced as one of ports counts.
-fn item_ports(text: &str, is_announced: bool) -> Option<(Vec<cell::Entry>, String, String)> {
-    let text = one_line(text);
-    if text.len() > 400 {
-        return None;
-    }
-    let cut = [": ", " - ", " – ", " — ", " ("]
-        .iter()
-        .filter_map(|separator| text.find(separator).map(|at| (at, separator.len())))
-        .min();
-    let (head, rest) = match cut {
-        Some((at, length)) => (&text[..at], text[at + length..].trim_end_matches(')').replacen(") ", "; ", 1)),
-        None => (&*text, String::new()),
-    };
-    let rest = rest.as_str();
-    let counts = |entries: &[cell::Entry]| {
-        !entries.is_empty()
-            && entries.iter().all(|entry| !entry.ports.is_empty() && (is_announced || !entry.transports.is_empty()))
-    };
-    let starts_with_port = |text: &str| {
-        let first = text
-            .trim_start_matches(|c: char| !c.is_alphanumeric())
-            .split([' ', '/', ',', ':', '-'])
-            .next()
-            .unwrap_or("");
-        first.chars().all(|c| c.is_ascii_digit()) && !first.is_empty()
-            || words::protocol(first).is_some()
-            || first.eq_ignore_ascii_case("port")
-            || first.eq_ignore_ascii_case("ports")
-    };
-    if starts_with_port(head)
-        && let Ok(entries) = cell::read(head)
-        && counts(&entries)
-    {
-        let own = entries[0].label.clone();
-        let is_name = rest.split_whitespace().count() <= 3 && !rest.is_empty();
-        return Some(match (own.is_empty(), is_name) {
-            (true, true) => (entries, rest.to_owned(), String::new()),
-            (true, false) if rest.is_empty() => {
-                let remark = entries[0].remark.clone();
-                (entries, own, remark)
-            }
-            _ => (entries, own, rest.to_owned()),
-        });
-    }
-    let first_clause = rest.split([';', '.', '(']).next().unwrap_or(rest);
-    if head.split_whitespace().count() <= 5
-        && cell::is_explicit(first_clause)
-        && let Ok(entries) = cell::read(first_clause)
-    {
-        return Some((entries, head.to_owned(), String::new()));
-    }
-    None
+    (2..=8).contains(&short.len())
+        && short
+            .chars()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }

@@ -13,7 +13,9 @@ fn every_guide_of_the_corpus_is_read() {
     let mut guides = 0;
     for entry in fs::read_dir(&folder).expect("the corpus") {
         let bytes = fs::read(entry.expect("an entry").path()).expect("a readable file");
-        let Ok(text) = decode("guide", bytes) else { continue };
+        let Ok(text) = decode("guide", bytes) else {
+            continue;
+        };
         for name in ["guide.md", "guide.csv"] {
             let mut sources = Sources::new();
             let source = sources.add(name, text.clone());
@@ -23,8 +25,21 @@ fn every_guide_of_the_corpus_is_read() {
             }
             to_csv(&guide, &sources);
             let text = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default());
-            let parsed = parse(&[Input { name: "policy.yaml".into(), text }], &Values::default(), 0);
-            assert!(parsed.diagnostics.iter().all(|diagnostic| diagnostic.code.0 != "RW0101"), "{name}: no YAML");
+            let parsed = parse(
+                &[Input {
+                    name: "policy.yaml".into(),
+                    text,
+                }],
+                &Values::default(),
+                0,
+            );
+            assert!(
+                parsed
+                    .diagnostics
+                    .iter()
+                    .all(|diagnostic| diagnostic.code.0 != "RW0101"),
+                "{name}: no YAML"
+            );
         }
         guides += 1;
     }
