@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::apply::{
     self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, foreign_chains, records,
 };
-use ringwall_node::kernel::{Netfilter, Nft, NftError, Tuple};
+use ringwall_node::kernel::{Netfilter, Nft, NftError, TableId, Tuple};
 use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
 use ringwall_policy::{OnTighten, Policy};
 use ringwall_policy_file::{Input, Values};
@@ -373,13 +373,31 @@ fn through_the_trial(netfilter: &mut Netfilter, generation: Generation) -> Resul
         .help("log in anew while the trial is on, and run `ringwall confirm` there"))
 }
 
-/// Both ends of the SSH connection that this program runs in (ssh(1): SSH_CONNECTION).
+/// Both ends of the SSH connection that this program runs in (ssh(1): SSH_CONNECTION). sudo takes the
+/// variable away, so that programs further up are asked as well. A connection that ends on another
+/// machine, or in another network namespace, is no way in here.
 fn ssh_connection() -> Option<(SocketAddr, SocketAddr)> {
-    let text = std::env::var("SSH_CONNECTION").ok()?;
+    let text = std::env::var("SSH_CONNECTION").ok().or_else(inherited_ssh_connection)?;
     let words: Vec<_> = text.split_whitespace().collect();
     let [client, client_port, server, server_port] = words[..] else { return None };
     let end = |address: &str, port: &str| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?.to_canonical(), port.parse().ok()?));
-    Some((end(client, client_port)?, end(server, server_port)?))
+    let (client, server) = (end(client, client_port)?, end(server, server_port)?);
+    own_addresses().ok()?.contains(server.ip()).then_some((client, server))
+}
+
+/// What the nearest program above this one has in its environment (proc(5)).
+fn inherited_ssh_connection() -> Option<String> {
+    let mut pid = std::process::id();
+    while pid > 1 {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        if let Some(found) = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION=")) {
+            return String::from_utf8(found.to_vec()).ok();
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        pid = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    }
+    None
 }
 
 fn cut_forbidden(node: &mut Node, ruleset: &Ruleset, policy: &Policy, record: &Record, terminal: &Terminal) -> Result<(), Failure> {
@@ -502,15 +520,7 @@ fn bare_floor() -> Ruleset {
 
 /// The node of the policy that has one of this machine's addresses.
 fn this_node(policy: &Policy) -> Result<String, Failure> {
-    let interfaces = nix::ifaddrs::getifaddrs()
-        .map_err(|error| Failure::new(Exit::Environment, format!("can't read this machine's addresses: {error}")))?;
-    let addresses: AddressSet = interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
-        })
-        .collect();
+    let addresses = own_addresses()?;
     let found: Vec<_> = policy.nodes.values().filter(|node| !node.addresses.is_disjoint(&addresses)).collect();
     match found[..] {
         [node] => Ok(node.name.to_string()),
@@ -519,6 +529,17 @@ fn this_node(policy: &Policy) -> Result<String, Failure> {
         _ => Err(Failure::new(Exit::Failure, "several nodes of the policy have an address of this machine")
             .help("say which one it is with --node")),
     }
+}
+
+fn own_addresses() -> Result<AddressSet, Failure> {
+    let interfaces = nix::ifaddrs::getifaddrs()
+        .map_err(|error| Failure::new(Exit::Environment, format!("can't read this machine's addresses: {error}")))?;
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+    });
+    Ok(addresses.collect())
 }
 
 /// The ways in that must stay open: this SSH connection's, and those that the operator names.
@@ -579,9 +600,13 @@ pub fn has_drifted(netfilter: &mut Netfilter, generation: Generation, record: &R
     record.digest.is_some() && digest(netfilter, generation) != record.digest
 }
 
-/// The digest of a generation's chains, which tells a foreign change later.
+/// The digest of a generation's chains and of those of the block lists, which tells a foreign change
+/// later.
 fn digest(netfilter: &mut Netfilter, generation: Generation) -> Option<String> {
-    let table = ringwall_node::kernel::TableId::inet(nftables::TABLE);
     let of_generation = |name: &str| Generation::of_name(name) == Some(generation) && !name.ends_with("_armed");
-    netfilter.digest(&table, of_generation).ok().flatten().map(|digest| digest.to_string())
+    let rules = netfilter.digest(&TableId::inet(nftables::TABLE), of_generation).ok()??;
+    // What is in the lists changes all the time.
+    let of_blocks = |name: &str| ["blocked", "prerouting", "output"].contains(&name);
+    let blocks = netfilter.digest(&TableId::inet(nftables::BLOCKS_TABLE), of_blocks).ok()??;
+    Some(format!("{rules} {blocks}"))
 }

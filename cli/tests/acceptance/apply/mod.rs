@@ -3,6 +3,7 @@
 mod bad_input;
 mod boot;
 mod container;
+mod edge;
 mod killed;
 mod session;
 mod status;

@@ -90,6 +90,9 @@ fn a_foreign_change_is_drift_until_the_policy_is_applied_again() {
         "insert rule inet ringwall g1_in_r_web drop",
         "flush chain inet ringwall g1_in_default",
         "flush chain inet ringwall forward",
+        "delete table inet ringwall_blocks",
+        "flush chain inet ringwall_blocks prerouting",
+        "insert rule inet ringwall_blocks prerouting accept",
         "add chain inet ringwall more { type filter hook input priority -20; }",
     ];
     let rig = small();
