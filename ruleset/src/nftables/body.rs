@@ -191,8 +191,10 @@ impl Writer<'_> {
             return lines;
         }
         if floor.neighbour_discovery {
-            // RFC 4861 §6.1, §7.1: types 133 to 137; a hop limit of 255 shows that no router forwarded it.
-            lines.push_str("\t\ticmpv6 type 133-137 ip6 hoplimit 255 accept\n");
+            // RFC 4861 §6.1, §7.1: types 133 to 136; a hop limit of 255 shows that no router forwarded it.
+            // A redirect (137) is invalid to conntrack, unless it is about a connection: RFC 4890
+            // §4.4.4 leaves it to the policy.
+            lines.push_str("\t\ticmpv6 type 133-136 ip6 hoplimit 255 accept\n");
             // RFC 4890 §4.3.1: errors that must not be dropped reach connections as `related`.
         }
         if floor.multicast_listener {
@@ -280,12 +282,8 @@ impl Writer<'_> {
             match verdict {
                 None => line!(self, "\t\t{count} return comment \"{id}\""),
                 Some(Effect::Accept { .. }) => {
-                    let mark = self.generation.mark();
-                    let keep = !MARK_MASK;
-                    line!(
-                        self,
-                        "\t\tct mark set ct mark and {keep:#010x} or {mark:#010x} {count} accept comment \"{id}\""
-                    );
+                    self.set_mark();
+                    line!(self, "\t\t{count} accept comment \"{id}\"");
                 }
                 Some(Effect::Drop) => line!(self, "\t\t{count} drop comment \"{id}\""),
                 Some(Effect::Reject) => {
@@ -309,6 +307,13 @@ impl Writer<'_> {
         }
     }
 
+    /// A line of its own: for an untracked packet there is no mark to read, and the rest of the line
+    /// would not be run.
+    fn set_mark(&mut self) {
+        let (keep, mark) = (!MARK_MASK, self.generation.mark());
+        line!(self, "\t\tct mark set ct mark and {keep:#010x} or {mark:#010x}");
+    }
+
     fn default_chain(&mut self, path: Path) {
         let name = self.name(path);
         line!(self, "\tcounter {name}_default {{ }}");
@@ -321,8 +326,7 @@ impl Writer<'_> {
         line!(self, "\t\t{LOG_LIMIT}log prefix \"{}\" group {LOG_GROUP}", self.log_prefix(path, word, "default"));
         line!(self, "\t\tcounter name \"{name}_default\"");
         if self.ruleset.audit {
-            let (keep, mark) = (!MARK_MASK, self.generation.mark());
-            line!(self, "\t\tct mark set ct mark and {keep:#010x} or {mark:#010x}");
+            self.set_mark();
             line!(self, "\t\taccept");
         } else if path == Path::Output {
             line!(self, "\t\tmeta l4proto tcp reject with tcp reset");

@@ -111,7 +111,12 @@ pub fn transaction(ruleset: &Ruleset, generation: Generation, installed: &Instal
     if let Confirm::Within(_) = confirm {
         line!(text, "\tset {generation}_armed {{\n\t\ttypeof meta nfproto\n\t\tflags timeout\n\t}}");
     }
-    base_chains(&mut text, if installed.current.is_some() { "drop" } else { "accept" });
+    // A trial with nothing to fall back to falls to no enforcement.
+    let accepts = match confirm {
+        Confirm::Within(_) => installed.current.is_none(),
+        Confirm::Never => ruleset.audit,
+    };
+    base_chains(&mut text, if accepts { "accept" } else { "drop" });
     line!(text, "}}");
     for (_, chain) in HOOKS {
         line!(text, "flush chain inet {TABLE} {chain}");
