@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::apply::{
-    self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, foreign_chains, records,
+    self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, foreign_chains, records, take_over,
 };
 use ringwall_node::kernel::{Netfilter, Nft, NftError, TableId, Tuple};
 use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
@@ -170,7 +170,7 @@ pub fn read_enforced(netfilter: &mut Netfilter) -> Result<Enforced, Failure> {
 
 /// The world's failures are exit code 3 where something of the machine is missing.
 pub fn failure(error: &ApplyError) -> Failure {
-    if is_denied(error) {
+    if matches!(error, ApplyError::Read(error) if error.failure().errno() == Some(nix::errno::Errno::EPERM)) {
         return Failure::of(Exit::Environment, &NftError::Permission);
     }
     let exit = match error {
@@ -185,13 +185,6 @@ pub fn failure(error: &ApplyError) -> Failure {
         ApplyError::Nft(NftError::Refused { .. }) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
         _ => failure,
     }
-}
-
-/// Whether the kernel wants more rights than we have.
-fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let mut refusals = chain.filter_map(|error| error.downcast_ref::<ringwall_node::kernel::Failure>());
-    refusals.any(|refusal| refusal.errno() == Some(nix::errno::Errno::EPERM))
 }
 
 pub fn apply(args: &ApplyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -266,7 +259,7 @@ fn enforce(
     node.state.amend(generation, &record).map_err(|error| failure(&error.into()))?;
     match confirm {
         Confirm::Never => {
-            cut_forbidden(node, &ruleset, policy, &record, terminal)?;
+            settle_connections(node, generation, &ruleset, policy, &record, terminal)?;
             terminal.say(&format!("{generation} is enforced on {}", ruleset.node));
         }
         Confirm::Within(seconds) => {
@@ -356,7 +349,7 @@ pub fn confirm(args: &ConfirmArgs, terminal: &Terminal) -> Result<Exit, Failure>
         through_the_trial(&mut node.netfilter, generation)?;
     }
     apply::confirm(&node.nft, &mut node.netfilter, &mut node.state, &ruleset, generation).map_err(|error| failure(&error))?;
-    cut_forbidden(&mut node, &ruleset, &policy, &record, terminal)?;
+    settle_connections(&mut node, generation, &ruleset, &policy, &record, terminal)?;
     terminal.say(&format!("{generation} is confirmed, and loaded at boot"));
     Ok(Exit::Success)
 }
@@ -400,10 +393,22 @@ fn inherited_ssh_connection() -> Option<String> {
     None
 }
 
-fn cut_forbidden(node: &mut Node, ruleset: &Ruleset, policy: &Policy, record: &Record, terminal: &Terminal) -> Result<(), Failure> {
-    if policy.on_tighten == OnTighten::Drain {
-        return Ok(());
+/// What the kernel can't undo, once a generation stays.
+fn settle_connections(
+    node: &mut Node,
+    generation: Generation,
+    ruleset: &Ruleset,
+    policy: &Policy,
+    record: &Record,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    if policy.on_tighten == OnTighten::Cut {
+        cut_forbidden(node, ruleset, record, terminal)?;
     }
+    take_over(&mut node.netfilter, generation, &node.state.fallen()).map_err(|error| failure(&error.into()))
+}
+
+fn cut_forbidden(node: &mut Node, ruleset: &Ruleset, record: &Record, terminal: &Terminal) -> Result<(), Failure> {
     let resolved = |name: &str, address: IpAddr| record.answers.get(name).is_some_and(|answer| answer.addresses.contains(&address));
     let cuts = cut(&mut node.netfilter, ruleset, now(), resolved).map_err(|error| failure(&error.into()))?;
     for cut in &cuts {

@@ -1,9 +1,11 @@
-//! Ends live connections that a new generation forbids: what no rule can do and no switch undo.
+//! Live connections under a new generation: ends those that it forbids, and takes over the others.
+//! No rule can do this and no switch undo it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ringwall_packet::{Family, Flow};
-use ringwall_ruleset::nftables::MARK_MASK;
+use ringwall_ruleset::nftables::{Generation, MARK_MASK};
 use ringwall_ruleset::{Decider, Forward, Path, Ruleset, Verdict};
 
 use crate::kernel::{Connection, Error, Netfilter};
@@ -71,6 +73,24 @@ fn judge(
             Some(on(Path::Output, &Flow::new(local, flow.destination(), flow.upper())?))
         }
     }
+}
+
+/// Marks all connections as the generation's own, but those that a fallen one accepted. Marks come
+/// round, so that one that is left alone would some day be taken for that of a generation to come.
+pub fn take_over(
+    netfilter: &mut Netfilter,
+    generation: Generation,
+    fallen: &BTreeSet<Generation>,
+) -> Result<(), Error> {
+    let fallen: BTreeSet<u32> = fallen.iter().map(|fallen| fallen.mark()).collect();
+    for connection in netfilter.connections()? {
+        let mark = connection.mark & MARK_MASK;
+        // Without a mark, it was there before us.
+        if mark != 0 && mark != generation.mark() && !fallen.contains(&mark) {
+            netfilter.mark_connection(&connection, generation.mark(), MARK_MASK)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends all connections that the ruleset forbids, and names them.

@@ -21,7 +21,7 @@ use ringwall_ruleset::Ruleset;
 
 use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
 
-pub use cut::{Cut, cut, forbidden};
+pub use cut::{Cut, cut, forbidden, take_over};
 pub use installed::{Enforced, Stranger, Trial, enforced};
 pub use lockout::{Cleared, Lockout, clear};
 pub use state::{Answer, History, Record, State, StateError, records};
@@ -85,6 +85,10 @@ pub fn apply(
         && trial.is_alive()
     {
         return Err(ApplyError::OnTrial(trial.generation));
+    }
+    // Loaded by a program that was killed before it could write it down.
+    if let Some(current) = enforced.installed.current {
+        state.settle(current)?;
     }
     let generation = state.next(enforced.newest());
     enforced.installed.fallen.extend(state.fallen());

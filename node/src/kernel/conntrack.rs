@@ -1,7 +1,7 @@
-//! Tracked connections: read, looked up, deleted, counted.
+//! Tracked connections: read, looked up, marked, deleted, counted.
 //!
-//! In: tuples. Out: connections as typed values. Never: a change of a connection other than its end,
-//! or a delete without a tuple, which to the kernel means all of them.
+//! In: tuples. Out: connections as typed values. Never: a change of a connection other than of its
+//! mark and its end, or a delete without a tuple, which to the kernel means all of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -229,6 +229,20 @@ impl Netfilter {
             Ok(()) => Ok(true),
             Err(failure) if failure.errno() == Some(Errno::ENOENT) => Ok(false),
             Err(failure) => Err(Error::DeleteConnection(failure)),
+        }
+    }
+
+    /// Sets the bits of a connection's mark that are in `mask`. `false` when it is gone already.
+    pub fn mark_connection(&mut self, connection: &Connection, mark: u32, mask: u32) -> Result<bool, Error> {
+        let tuple = &connection.original;
+        let mut request = tuple.write(request(IPCTNL_MSG_CT_NEW, tuple.family()));
+        if connection.zone != 0 {
+            request = request.u16(CTA_ZONE, connection.zone);
+        }
+        match self.socket.change(request.u32(CTA_MARK, mark & mask).u32(CTA_MARK_MASK, mask)) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.errno() == Some(Errno::ENOENT) => Ok(false),
+            Err(failure) => Err(Error::MarkConnection(failure)),
         }
     }
 

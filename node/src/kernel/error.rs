@@ -47,6 +47,8 @@ pub enum Error {
     Connections(#[source] Failure),
     #[error("cannot look up a tracked connection")]
     FindConnection(#[source] Failure),
+    #[error("cannot mark a tracked connection")]
+    MarkConnection(#[source] Failure),
     #[error("cannot delete a tracked connection")]
     DeleteConnection(#[source] Failure),
     #[error("cannot count the tracked connections")]
@@ -76,6 +78,7 @@ impl Error {
             | Self::Digest { source: failure, .. }
             | Self::Connections(failure)
             | Self::FindConnection(failure)
+            | Self::MarkConnection(failure)
             | Self::DeleteConnection(failure)
             | Self::CountConnections(failure)
             | Self::BindLog { source: failure, .. }

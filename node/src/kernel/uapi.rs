@@ -97,6 +97,7 @@ pub const NFTA_QUOTA_FLAGS: u16 = 2;
 pub const NFTA_QUOTA_CONSUMED: u16 = 4;
 
 // linux/netfilter/nfnetlink_conntrack.h, enum cntl_msg_types
+pub const IPCTNL_MSG_CT_NEW: u8 = 0;
 pub const IPCTNL_MSG_CT_GET: u8 = 1;
 pub const IPCTNL_MSG_CT_DELETE: u8 = 2;
 pub const IPCTNL_MSG_CT_GET_STATS: u8 = 5;
@@ -110,6 +111,7 @@ pub const CTA_TIMEOUT: u16 = 7;
 pub const CTA_MARK: u16 = 8;
 pub const CTA_ID: u16 = 12;
 pub const CTA_ZONE: u16 = 18;
+pub const CTA_MARK_MASK: u16 = 21;
 
 // enum ctattr_tuple, enum ctattr_ip, enum ctattr_l4proto
 pub const CTA_TUPLE_IP: u16 = 1;

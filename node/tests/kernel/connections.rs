@@ -80,7 +80,12 @@ fn udp_and_ipv6_are_tracked_too() {
         assert_eq!(connection.original, Tuple::ports(PortProtocol::UDP, source, destination));
         assert_eq!(connection.tcp, None);
         assert!(!connection.status.seen_reply());
+        for (mark, mask, expected) in [(0x1234_5678, u32::MAX, 0x1234_5678), (0xab00_0000, 0xff00_0000, 0xab34_5678)] {
+            assert!(netfilter.mark_connection(&connection, mark, mask).expect("asked"));
+            assert_eq!(only(&mut netfilter, Protocol::UDP).mark, expected);
+        }
         assert!(netfilter.delete_connection(&connection).expect("asked"));
+        assert!(!netfilter.mark_connection(&connection, 1, 1).expect("asked"));
         assert_eq!(netfilter.connections().expect("connections"), []);
     });
 }

@@ -30,6 +30,48 @@ fn sessions_live_on_when_marks_come_round() {
 }
 
 #[test]
+fn a_session_lives_through_more_applies_than_there_are_marks() {
+    let rig = small();
+    let policy = policy(&open_to_users("web", 80));
+    rig.enforce(&["node"], &policy, &[]);
+    let mut session = rig.session("user", "node", 80);
+    // Each step is fewer than a generation looks ahead, and all together go round.
+    for last in [90, 150, 210, 254, 255, 300, 360, 400] {
+        numbers_went_up_to(&rig, last);
+        rig.enforce(&["node"], &policy, &[]);
+        // The end that the rule is not about speaks first.
+        std::mem::swap(&mut session.client, &mut session.server);
+        session.lives();
+        std::mem::swap(&mut session.client, &mut session.server);
+    }
+}
+
+#[test]
+fn a_generation_that_was_loaded_but_not_written_down_has_not_fallen() {
+    let rig = small();
+    let policy = policy(&open_to_users("web", 80));
+    rig.enforce(&["node"], &policy, &[]);
+    let path = rig.write("policy.yaml", &policy);
+    let folder = folder();
+    let nft = folder.join("nft");
+    std::fs::write(&nft, "#!/bin/sh\n/usr/sbin/nft \"$@\" || exit\ncase $1 in --file) sleep 60;; esac\n").unwrap();
+    std::fs::set_permissions(&nft, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = rig.command("node", &["apply", &path, "--no-management", "--no-confirm"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", folder.display())).stderr(Stdio::null());
+    let mut tool = command.spawn().unwrap();
+    assert!(until(SOON, || rig.status("node")["generation"] == "g2"));
+    tool.kill().unwrap();
+    tool.wait().unwrap();
+    assert_eq!(rig.status("node")["confirmed"], "g1");
+    let mut session = rig.session("user", "node", 80);
+    let applied = || rig.ringwall("node", &["apply", &path, "--no-management", "--no-confirm"]);
+    assert!(until(SOON, || applied().code == Some(0)));
+    std::mem::swap(&mut session.client, &mut session.server);
+    session.lives();
+    assert_eq!(rig.status("node")["confirmed"], "g3");
+}
+
+#[test]
 fn connections_of_a_fallen_trial_stay_dead_under_later_generations() {
     let rig = small();
     let old = open_to_users("old", 80);

@@ -390,7 +390,8 @@ fn r002_15_ten_thousand_devices_are_a_set_not_rules() {
     bind(&format!("198.51.100.129, {}", many.join(", ")));
     let took = begun.elapsed();
     assert_eq!(rules(), few);
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Without optimisation it takes some times longer.
+    assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 5 }), "{took:?}");
     let mut rig = rig;
     rig.place("device-v4", "device", &["198.51.100.129"]);
     rig.open(&["vault-1 -> device-v4: tcp/22 tcp/443"]);
