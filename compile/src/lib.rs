@@ -61,21 +61,25 @@ impl Compiler<'_> {
                 (Action::Deny, Path::Input | Path::Forward) if rule.reject => Effect::Reject,
                 (Action::Deny, Path::Input | Path::Forward) => Effect::Drop,
             };
+            let mut pairs = Vec::new();
             for (source, destination) in rule.directions() {
-                let pairs = self.clip(path, &source.addresses, destination);
-                entries.extend(pairs.into_iter().map(|(source, destination, names)| Entry {
-                    id: rule.id.to_string(),
-                    effect,
-                    source,
-                    destination,
-                    names,
-                    upper: upper.clone(),
-                    interface: interface.clone(),
-                    expires: rule.expires,
-                    audit: rule.stage == Stage::Audit,
-                    log: rule.log,
-                }));
+                pairs.extend(self.clip(path, &source.addresses, destination));
             }
+            // Both directions of `A <-> A` are the same.
+            pairs.sort();
+            pairs.dedup();
+            entries.extend(pairs.into_iter().map(|(source, destination, names)| Entry {
+                id: rule.id.to_string(),
+                effect,
+                source,
+                destination,
+                names,
+                upper: upper.clone(),
+                interface: interface.clone(),
+                expires: rule.expires,
+                audit: rule.stage == Stage::Audit,
+                log: rule.log,
+            }));
         }
         entries
     }
@@ -145,11 +149,17 @@ impl Compiler<'_> {
     fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for rule in &self.rules {
-            let Err(via) = self.interface(rule) else { continue };
-            let concerns = |path| {
-                rule.directions().any(|(source, destination)| !self.clip(path, &source.addresses, destination).is_empty())
+            let clips = |path| {
+                rule.directions().flat_map(move |(source, destination)| self.clip(path, &source.addresses, destination))
             };
-            if Path::ALL.into_iter().any(concerns) {
+            let mut concerned = Path::ALL.into_iter().flat_map(clips).peekable();
+            if concerned.peek().is_none() {
+                continue;
+            }
+            if concerned.any(|(source, destination, _)| source.has(Family::V6) && destination.has(Family::V6)) {
+                warnings.extend(extension_header(rule));
+            }
+            if let Err(via) = self.interface(rule) {
                 let node = &self.node.name;
                 let message = format!("node `{node}` has no interface `{via}`, so it does not open this rule");
                 warnings.push(
@@ -161,4 +171,23 @@ impl Compiler<'_> {
         }
         warnings
     }
+}
+
+/// The kernel judges an IPv6 packet by the first header that is none of these (RFC 8200 §4;
+/// `ipv6_ext_hdr` and `nft_set_pktinfo_ipv6` in Linux, which stops at AH): hop-by-hop options,
+/// routing, fragment, destination options.
+const EXTENSION_HEADERS: [u8; 4] = [0, 43, 44, 60];
+
+fn extension_header(rule: &Rule) -> Option<Diagnostic> {
+    let named = rule.services.iter().find_map(|service| {
+        let numbers = service.upper.cubes().iter().filter_map(|cube| cube.protocols().only());
+        numbers.into_iter().find(|number| EXTENSION_HEADERS.contains(number)).map(|number| (service, number))
+    });
+    let (service, number) = named?;
+    let message = format!("`{}` matches no IPv6 packet: protocol {number} is an extension header there", service.text);
+    Some(
+        Diagnostic::warning("RW3002", message)
+            .at(rule.origin.span, "is meant for IPv6 too")
+            .help("name the protocol that follows the extension header, such as `tcp/443`"),
+    )
 }

@@ -14,9 +14,12 @@ pub struct RuleId(String);
 
 impl RuleId {
     /// `None` unless it is a [`Name`] of at most 32 characters: it goes into nftables' names
-    /// together with a generation, and into the prefix of logged packets.
+    /// together with a generation, and into the prefix of logged packets. Nor may it be what
+    /// stands in these places for the floor's management, for the default, or for a rule that only
+    /// watches: two rules would share one chain.
     pub fn new(text: &str) -> Option<Self> {
-        (text.len() <= 32).then(|| Name::new(text))?.map(|name| Self(name.as_str().to_owned()))
+        let is_taken = matches!(text, "management" | "default") || text.ends_with("_audit");
+        (text.len() <= 32 && !is_taken).then(|| Name::new(text))?.map(|name| Self(name.as_str().to_owned()))
     }
 
     pub fn as_str(&self) -> &str {

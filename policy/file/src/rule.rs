@@ -163,7 +163,7 @@ fn rest_of_rule(rule: &mut RuleDef, fields: &Fields<'_>, report: &mut Report) {
             Some(id) => rule.id = Some((word.span, id)),
             None => {
                 let message = format!("`{}` can't be a rule's id", word.text);
-                let help = "an id has up to 32 letters, digits, `.`, `_` and `-`, and begins with a letter or digit";
+                let help = "an id has up to 32 letters, digits, `.`, `_` and `-`, and begins with a letter or digit; `management`, `default` and what ends in `_audit` are taken";
                 report.push(Diagnostic::error("RW0107", message).at(word.span, "").help(help));
             }
         }

@@ -142,13 +142,18 @@ impl Writer<'_> {
             Path::Output => ("\t\toif \"lo\" accept\n", probe_pass()),
             Path::Forward => ("", probe_watch()),
         };
-        self.untracked(path, judge);
+        let has_answers = self.untracked(path, judge);
         line!(self, "\tcounter {name}_invalid {{ }}");
         line!(self, "\tchain {name} {{");
         self.text.push_str(loopback);
         let verdict = if self.ruleset.audit { "accept" } else { "drop" };
         line!(self, "\t\tct state invalid counter name \"{name}_invalid\" {verdict}");
         line!(self, "\t\tct state established,related jump {generation}_established");
+        if has_answers {
+            // What returns belongs to a generation that has fallen. If its request is allowed now, too,
+            // the end that speaks first must not be cut off.
+            line!(self, "\t\tct state established ct direction reply jump {name}_answers");
+        }
         let floor = self.floor(path);
         self.text.push_str(&floor);
         line!(self, "\t\tct state untracked goto {name}_untracked");
@@ -158,8 +163,9 @@ impl Writer<'_> {
     }
 
     /// Packets that conntrack was told to leave alone are judged without state, in either direction:
-    /// as a request by this path's entries, or as an answer by the opposite path's.
-    fn untracked(&mut self, path: Path, judge: &str) {
+    /// as a request by this path's entries, or as an answer by the opposite path's. Whether there is
+    /// anything to answer.
+    fn untracked(&mut self, path: Path, judge: &str) -> bool {
         let name = self.name(path);
         let opposite = match path {
             Path::Input => Path::Output,
@@ -181,6 +187,7 @@ impl Writer<'_> {
         }
         line!(self, "{judge}");
         line!(self, "\t}}");
+        !lines.is_empty()
     }
 
     /// The parts of the floor that are more than addresses and ports.

@@ -23,6 +23,22 @@ pub struct Loaded {
     pub fallen: Vec<Generation>,
 }
 
+/// What connection tracking knows about a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Conntrack {
+    pub state: State,
+    /// The generation that accepted the connection, if any of ours did.
+    pub mark: Option<Generation>,
+    /// It goes against the direction in which the connection began.
+    pub is_reply: bool,
+}
+
+impl From<State> for Conntrack {
+    fn from(state: State) -> Self {
+        Self { state, mark: None, is_reply: false }
+    }
+}
+
 /// What must be seen of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -54,8 +70,8 @@ impl Blocks {
 }
 
 impl Loaded {
-    /// `mark` is the generation that accepted the packet's connection, if any of ours did.
-    pub fn expect(&self, packet: &Packet, state: State, mark: Option<Generation>, blocks: &Blocks, now: u64) -> Expected {
+    pub fn expect(&self, packet: &Packet, known: Conntrack, blocks: &Blocks, now: u64) -> Expected {
+        let Conntrack { state, mark, is_reply } = known;
         let mut expected = Expected { is_accepted: true, counters: Vec::new(), log: None, is_marked: false, is_reset: false };
         let (path, flow) = (packet.path, &packet.flow);
         let name = format!("{}_{}", self.generation, path.short());
@@ -74,6 +90,9 @@ impl Loaded {
         }
         if matches!(state, State::Established | State::Related) && !mark.is_some_and(|mark| self.refuses(mark)) {
             expected.counters.push(format!("{}_established", self.generation));
+            return expected;
+        }
+        if state == State::Established && is_reply && self.is_answer(packet, now) {
             return expected;
         }
         let is_routed = matches!(self.ruleset.forward, Forward::Routed(_));

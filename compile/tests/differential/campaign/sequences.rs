@@ -6,7 +6,7 @@ use ringwall_packet::{Family, Flow, PortProtocol, State, Upper};
 use ringwall_ruleset::Path;
 use ringwall_ruleset::nftables::Generation;
 
-use super::oracle::{Expected, Loaded};
+use super::oracle::{Conntrack, Expected, Loaded};
 use super::packets::{Extension, Handling, Packet, Packets};
 use super::run::{Run, difference};
 use super::testbed::Result;
@@ -98,8 +98,12 @@ impl Sequences {
             for sequence in &mut self.sequences {
                 let Some(step) = sequence.steps.get(at).cloned() else { continue };
                 let state = if run.blocks.hold(&step.packet) { step.unknown } else { sequence.state(&step) };
-                let mark = sequence.entry.and_then(|entry| entry.mark);
-                let expects = loaded.expect(&step.packet, state, mark, &run.blocks, run.now);
+                let known = Conntrack {
+                    state,
+                    mark: sequence.entry.and_then(|entry| entry.mark),
+                    is_reply: sequence.entry.is_some_and(|entry| entry.begun_by_reply != step.is_reply),
+                };
+                let expects = loaded.expect(&step.packet, known, &run.blocks, run.now);
                 sequence.learn(&step, state, &expects, loaded.generation);
                 run.tally.follow_ups += usize::from(at > 0);
                 run.tally.flows += usize::from(at == 0);
