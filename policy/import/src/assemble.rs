@@ -4,9 +4,7 @@
 //! block that is read out of its place: what a sentence says holds until the next heading or table.
 
 use crate::document::{Block, one_line};
-use crate::guide::{
-    Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport,
-};
+use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport};
 use crate::item;
 use crate::prose;
 use crate::said;
@@ -45,37 +43,22 @@ pub(crate) fn guide(
         endless: None,
         bare: None,
         incomplete: None,
-        item_protocols: Vec::new(),
+        parents: Vec::new(),
         in_preamble: true,
     };
     let title = read(&mut |block| assembly.block(block));
     assembly.end_list();
-    assembly
-        .diagnostics
-        .sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
-    let Assembly {
-        mut guide,
-        mut diagnostics,
-        ..
-    } = assembly;
+    assembly.diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
+    let Assembly { mut guide, mut diagnostics, .. } = assembly;
     if let Some(title) = title.filter(|title| !title.is_empty()) {
         guide.title = title;
     }
     if guide.title.is_empty() {
-        guide.title = guide
-            .sections
-            .first()
-            .map(|section| section.title.clone())
-            .unwrap_or_default();
+        guide.title = guide.sections.first().map(|section| section.title.clone()).unwrap_or_default();
     }
-    let ends: std::collections::HashSet<String> = guide
-        .flows
-        .iter()
-        .flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()])
-        .collect();
-    guide.legend.retain(|entry| {
-        ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short)
-    });
+    let ends: std::collections::HashSet<String> =
+        guide.flows.iter().flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()]).collect();
+    guide.legend.retain(|entry| ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short));
     if guide.flows.is_empty() && guide.undecided.is_empty() && diagnostics.is_empty() {
         let diagnostic = Diagnostic::warning("RW1002", "no table of ports is found")
             .help("a table needs a column whose header says `port`; see `ringwall explain RW1002`");
@@ -101,8 +84,8 @@ struct Assembly<'a> {
     bare: Option<(Range<usize>, usize)>,
     /// The first item of which an end is not said, and whether it is the source.
     incomplete: Option<(Range<usize>, bool)>,
-    /// What "TCP ports:" says of the items below it.
-    item_protocols: Vec<Transport>,
+    /// The items that the item at hand is inside of, outermost first.
+    parents: Vec<String>,
     /// Only lines of metadata so far.
     in_preamble: bool,
 }
@@ -132,31 +115,29 @@ impl Assembly<'_> {
             Block::Note { kind, text, span } => {
                 self.timeouts(&text, &span);
                 let span = self.span(span);
-                self.guide.notes.push(Note {
-                    kind,
-                    text: one_line(&text),
-                    span,
-                });
+                self.guide.notes.push(Note { kind, text: one_line(&text), span });
             }
-            Block::Item { text, key, span } => self.item(&text, &key, span),
+            Block::Item { text, key, depth, span } => {
+                self.parents.truncate(depth.saturating_sub(1));
+                self.item(&text, &key, span);
+                self.parents.resize(depth.saturating_sub(1), String::new());
+                self.parents.push(text);
+            }
             Block::Break => self.end_list(),
             Block::Table(table) => self.table(&table),
         }
     }
 
     fn end_list(&mut self) {
-        self.item_protocols.clear();
+        self.parents.clear();
         if let Some((span, count)) = self.endless.take() {
-            self.diagnostics
-                .push(table::without_ends(self.span(span), count));
+            self.diagnostics.push(table::without_ends(self.span(span), count));
         }
         if let Some((span, count)) = self.bare.take() {
-            self.diagnostics
-                .push(table::without_protocol(self.span(span), count));
+            self.diagnostics.push(table::without_protocol(self.span(span), count));
         }
         if let Some((span, is_source)) = self.incomplete.take() {
-            self.diagnostics
-                .push(table::without_end(self.span(span), is_source, "list"));
+            self.diagnostics.push(table::without_end(self.span(span), is_source, "list"));
         }
     }
 
@@ -169,10 +150,7 @@ impl Assembly<'_> {
         let Some((key, value)) = text.split_once(':') else {
             return false;
         };
-        let is_key = !key.is_empty()
-            && key
-                .chars()
-                .all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let is_key = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
         if is_key && key.eq_ignore_ascii_case("title") {
             self.guide.title = value.trim().to_owned();
         }
@@ -189,21 +167,10 @@ impl Assembly<'_> {
         while let Some(index) = parent.filter(|index| self.guide.sections[*index].level >= level) {
             parent = self.guide.sections[index].parent;
         }
-        let condition = if is_tab {
-            Some(title.clone())
-        } else {
-            prose::condition(&title)
-        };
+        let condition = if is_tab { Some(title.clone()) } else { prose::condition(&title) };
         let span = self.span(span);
         self.section = Some(self.guide.sections.len());
-        self.guide.sections.push(Section {
-            title,
-            level,
-            is_tab,
-            parent,
-            condition,
-            span,
-        });
+        self.guide.sections.push(Section { title, level, is_tab, parent, condition, span });
         self.said.clear();
     }
 
@@ -213,10 +180,7 @@ impl Assembly<'_> {
         }
         self.timeouts(text, &span);
         for sentence in prose::sentences(text) {
-            let said = Context {
-                section: self.section,
-                ..Context::default()
-            };
+            let said = Context { section: self.section, ..Context::default() };
             let mut reading = Reading::new(self.guide.source, &said);
             let condition = prose::condition(&sentence);
             for stated in prose::stated(&sentence) {
@@ -264,9 +228,7 @@ impl Assembly<'_> {
                 .take_while(|flow| flow.section >= self.section)
                 .any(|flow| flow.section == self.section)
         {
-            self.guide.sections[section]
-                .condition
-                .get_or_insert(condition);
+            self.guide.sections[section].condition.get_or_insert(condition);
         }
         self.said.push_str(text);
         self.said.push('\n');
@@ -280,30 +242,17 @@ impl Assembly<'_> {
         for sentence in prose::sentences(text) {
             if let Some(seconds) = prose::session_timeout(&sentence) {
                 let span = self.span(span.clone());
-                self.guide.timeouts.push(Timeout {
-                    section: self.section,
-                    seconds,
-                    span,
-                });
+                self.guide.timeouts.push(Timeout { section: self.section, seconds, span });
             }
         }
     }
 
     fn context(&self, caption: &str) -> Context {
         // A short line above a table is its title: "**Worker nodes**", "Inbound:".
-        let last = prose::sentences(&self.said)
-            .pop()
-            .filter(|sentence| sentence.split_whitespace().count() <= 6);
-        let caption = if caption.is_empty() {
-            last.as_deref().unwrap_or_default()
-        } else {
-            caption
-        };
-        let mut context = Context {
-            section: self.section,
-            flowing: words::flowing_in_prose(caption),
-            ..Context::default()
-        };
+        let last = prose::sentences(&self.said).pop().filter(|sentence| sentence.split_whitespace().count() <= 6);
+        let caption = if caption.is_empty() { last.as_deref().unwrap_or_default() } else { caption };
+        let mut context =
+            Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
         context.node = said::heading_node(caption).filter(|_| !caption.is_empty());
         let mut titles = Vec::new();
         let mut section = self.section;
@@ -317,38 +266,26 @@ impl Assembly<'_> {
         }
         context.flowing = context.flowing.or_else(|| {
             let sentences = prose::sentences(&self.said);
-            sentences
-                .last()
-                .and_then(|sentence| words::flowing_in_prose(sentence))
+            sentences.last().and_then(|sentence| words::flowing_in_prose(sentence))
         });
         let mut said = prose::sentences(&self.said)
             .iter()
             .map(|sentence| said::ends(sentence))
             .find(|ends| !ends.is_empty())
             .unwrap_or_default();
-        let from_title = titles
-            .first()
-            .map(|title| said::heading_ends(title))
-            .unwrap_or_default();
-        if !from_title.is_empty() {
-            said = from_title;
+        let from_titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
+        if let Some(ends) = from_titles.map(said::heading_ends).find(|ends| !ends.is_empty()) {
+            said = ends;
         }
+        context.is_denied = words::denies(caption) || titles.first().is_some_and(|title| words::denies(title));
         context.ends = said;
         let sentences = prose::sentences(&self.said);
-        let titles = [caption]
-            .into_iter()
-            .chain(titles.first().map(|title| title.as_str()));
-        let rules = sentences
-            .iter()
-            .map(String::as_str)
-            .filter(|sentence| prose::is_about_all_ports(sentence));
-        context.protocol =
-            titles
-                .chain(rules)
-                .find_map(|text| match &table::stated_in(text)?[..] {
-                    [only] if text.to_lowercase().contains("port") => Some(*only),
-                    _ => None,
-                });
+        let titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
+        let rules = sentences.iter().map(String::as_str).filter(|sentence| prose::is_about_all_ports(sentence));
+        context.protocol = titles.chain(rules).find_map(|text| match &table::stated_in(text)?[..] {
+            [only] if text.to_lowercase().contains("port") => Some(*only),
+            _ => None,
+        });
         context
     }
 
@@ -356,28 +293,19 @@ impl Assembly<'_> {
         self.rows += table.rows.len();
         if self.rows > MAX_ROWS {
             if self.rows - table.rows.len() <= MAX_ROWS {
-                let message = format!(
-                    "the document has more than {MAX_ROWS} rows; this table and those after it are not read"
-                );
+                let message =
+                    format!("the document has more than {MAX_ROWS} rows; this table and those after it are not read");
                 let start = table.header.first().map_or(0, |cell| cell.span.start);
                 let span = self.span(start..start);
-                self.diagnostics.push(
-                    Diagnostic::error("RW1008", message)
-                        .at(span, "not read")
-                        .help("split the document"),
-                );
+                self.diagnostics
+                    .push(Diagnostic::error("RW1008", message).at(span, "not read").help("split the document"));
             }
             return;
         }
         let context = self.context(&table.caption);
         let budget = MAX_FLOWS.saturating_sub(self.guide.flows.len());
         if let Some(reading) = table::read(self.text, self.guide.source, &context, table, budget) {
-            let Reading {
-                mut flows,
-                mut undecided,
-                mut diagnostics,
-                ..
-            } = reading;
+            let Reading { mut flows, mut undecided, mut diagnostics, .. } = reading;
             self.guide.flows.append(&mut flows);
             self.guide.undecided.append(&mut undecided);
             self.diagnostics.append(&mut diagnostics);
@@ -387,46 +315,28 @@ impl Assembly<'_> {
 
     fn item(&mut self, text: &str, key: &str, span: Range<usize>) {
         self.timeouts(text, &span);
-        if let Some(meaning) = text
-            .strip_prefix(key)
-            .filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
+        if let Some(meaning) = text.strip_prefix(key).filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
         {
-            let meaning = meaning
-                .trim_start_matches([':', '-', '–', '—', '=', ' '])
-                .trim_end_matches('.');
+            let meaning = meaning.trim_start_matches([':', '-', '–', '—', '=', ' ']).trim_end_matches('.');
             if meaning.len() < text.len() - key.len()
                 && !meaning.is_empty()
                 && !key.contains(|c: char| c.is_ascii_digit())
             {
                 let span = self.span(span.clone());
                 let short = key.trim_end_matches(':').trim().to_owned();
-                self.guide.legend.push(Abbreviation {
-                    short,
-                    meaning: one_line(meaning),
-                    span,
-                });
+                self.guide.legend.push(Abbreviation { short, meaning: one_line(meaning), span });
             }
         }
-        let title = self
-            .section
-            .map(|section| self.guide.sections[section].title.to_lowercase())
-            .unwrap_or_default();
+        let title = self.section.map(|section| self.guide.sections[section].title.to_lowercase()).unwrap_or_default();
         let said = self.said.to_lowercase();
-        let is_announced = ["port", "firewall"]
-            .iter()
-            .any(|word| said.contains(word) || title.contains(word));
-        if let Some(protocols) = item::heads_items(text) {
-            self.item_protocols = protocols;
-            return;
-        }
-        let Some(item::Item {
-            entries,
-            label,
-            note,
-        }) = item::read(text, is_announced)
-        else {
+        let is_announced = ["port", "firewall"].iter().any(|word| said.contains(word) || title.contains(word));
+        let parent = self.parents.last().and_then(|text| item::heads_items(text));
+        let is_announced = is_announced || parent.is_some();
+        let Some(item::Item { entries, label, note }) = item::read(text, is_announced) else {
             return;
         };
+        let (known, name) = parent.unwrap_or_default();
+        let label = if label.is_empty() { name } else { label };
         let context = self.context("");
         let flowing = words::flowing_in_prose(text).or(context.flowing);
         let mut own = said::remarked_ends(&note);
@@ -436,8 +346,7 @@ impl Assembly<'_> {
         if own.is_empty() {
             own = said::other_end(&note).of_machines();
         }
-        let pick =
-            |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
+        let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
         let node: Vec<String> = context.node.iter().cloned().collect();
         let is_outbound = flowing == Some(words::Flowing::Outbound);
         let mut sources = pick(own.sources, &context.ends.sources);
@@ -449,24 +358,18 @@ impl Assembly<'_> {
         }
         let direction = match own.direction.or(context.ends.direction) {
             Some(direction) => direction,
-            None if sources.is_empty() && destinations.is_empty() && flowing.is_none() => {
-                Direction::Unknown
-            }
+            None if sources.is_empty() && destinations.is_empty() && flowing.is_none() => Direction::Unknown,
             None => Direction::OneWay,
         };
         let mut reading = Reading::new(self.guide.source, &context);
         for entry in entries {
-            let transports = match (
-                &entry.transports[..],
-                table::stated_in(&note),
-                words::carrier(&label),
-            ) {
-                ([], ..) if !self.item_protocols.is_empty() => self.item_protocols.clone(),
+            let transports = match (&entry.transports[..], table::stated_in(&note), words::carrier(&label)) {
+                ([], ..) if !known.is_empty() => known.clone(),
                 ([], Some(stated), _) => stated.into_iter().map(Transport::Is).collect(),
                 ([], None, Some(protocol)) => vec![Transport::Is(protocol)],
-                ([], None, None) => context.protocol.map_or(vec![Transport::Unstated], |known| {
-                    vec![Transport::Is(known)]
-                }),
+                ([], None, None) => {
+                    context.protocol.map_or(vec![Transport::Unstated], |known| vec![Transport::Is(known)])
+                }
                 (stated, ..) => stated.to_vec(),
             };
             let mut inferred = vec![Field::Source, Field::Destination];
@@ -477,7 +380,7 @@ impl Assembly<'_> {
                 self.bare.get_or_insert((span.clone(), 0)).1 += 1;
             }
             let draft = Draft {
-                action: Action::Allow,
+                action: if context.is_denied { Action::Deny } else { Action::Allow },
                 sources: &sources,
                 source_port: Ports::Unstated,
                 destinations: &destinations,
@@ -503,17 +406,10 @@ impl Assembly<'_> {
     }
 
     fn span(&self, range: Range<usize>) -> Span {
-        Span {
-            source: self.guide.source,
-            start: range.start,
-            end: range.end,
-        }
+        Span { source: self.guide.source, start: range.start, end: range.end }
     }
 }
 
 fn is_abbreviation(short: &str) -> bool {
-    (2..=8).contains(&short.len())
-        && short
-            .chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+    (2..=8).contains(&short.len()) && short.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }

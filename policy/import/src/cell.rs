@@ -71,8 +71,7 @@ fn arrow_here(text: &str) -> (Option<Arrow>, usize) {
     }
     let length = text.len() - text.trim_start_matches(['<', '>', '-', '=']).len();
     let shaft = &text[..length];
-    let is_arrow =
-        length >= 2 && !shaft.contains("><") && (shaft.contains(['-', '=']) || shaft == "<>");
+    let is_arrow = length >= 2 && !shaft.contains("><") && (shaft.contains(['-', '=']) || shaft == "<>");
     let arrow = match (shaft.starts_with('<'), shaft.ends_with('>')) {
         (true, true) => Some(Arrow::Both),
         (true, false) => Some(Arrow::Left),
@@ -103,20 +102,13 @@ enum Token {
 /// Whether a cell may be one of a column of ports.
 pub(crate) fn may_hold_ports(text: &str) -> bool {
     words::is_any(text)
-        || read(text).is_ok_and(|entries| {
-            entries
-                .iter()
-                .any(|entry| !entry.ports.is_empty() || entry.is_any)
-        })
+        || read(text).is_ok_and(|entries| entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any))
 }
 
 /// Whether a cell leaves no doubt that it holds ports: `443/tcp`, `TCP 443`, `TCP/443`.
 pub(crate) fn is_explicit(text: &str) -> bool {
     read(text).is_ok_and(|entries| {
-        !entries.is_empty()
-            && entries
-                .iter()
-                .all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty())
+        !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty())
     })
 }
 
@@ -138,21 +130,14 @@ pub(crate) fn read(text: &str) -> Result<Vec<Entry>, String> {
         }
     }
     // Without ports, an entry of "N/A (ICMP)" counts only when nothing else is there.
-    if entries
-        .iter()
-        .any(|entry| !entry.ports.is_empty() || entry.is_any)
-    {
-        entries.retain(|entry| {
-            !entry.ports.is_empty() || entry.is_any || entry.transports.iter().any(is_portless)
-        });
+    if entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any) {
+        entries.retain(|entry| !entry.ports.is_empty() || entry.is_any || entry.transports.iter().any(is_portless));
     }
     Ok(entries)
 }
 
 fn is_portless(transport: &Transport) -> bool {
-    transport
-        .protocol()
-        .is_some_and(|protocol| !protocol.has_ports())
+    transport.protocol().is_some_and(|protocol| !protocol.has_ports())
 }
 
 fn line_entries(line: &str) -> Result<Vec<Entry>, String> {
@@ -182,9 +167,7 @@ impl LineReader {
         match token {
             Token::Number(port) => self.ports(Interval::single(*port)),
             Token::Range(range) => self.ports(*range),
-            Token::Above(port) => {
-                self.ports(Interval::new(*port, u16::MAX).unwrap_or(Interval::single(*port)))
-            }
+            Token::Above(port) => self.ports(Interval::new(*port, u16::MAX).unwrap_or(Interval::single(*port))),
             Token::Any => self.pending_any = true,
             Token::Transport(transports) => self.transports(transports, before, after),
             Token::Word(word) => self.words.push(word.clone()),
@@ -202,31 +185,17 @@ impl LineReader {
     }
 
     fn add(&mut self, transports: &[Transport], ports: Interval<u16>) {
-        if let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.transports == transports)
-        {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.transports == transports) {
             entry.ports.push(ports);
         } else {
-            let entry = Entry {
-                transports: transports.to_vec(),
-                ports: vec![ports],
-                ..Entry::default()
-            };
+            let entry = Entry { transports: transports.to_vec(), ports: vec![ports], ..Entry::default() };
             self.entries.push(entry);
         }
     }
 
     fn transports(&mut self, transports: &[Transport], before: &[Token], after: &[Token]) {
-        let last = before
-            .iter()
-            .rev()
-            .find(|token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Tie));
-        let is_behind_port = matches!(
-            last,
-            Some(Token::Number(_) | Token::Range(_) | Token::Above(_))
-        );
+        let last = before.iter().rev().find(|token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Tie));
+        let is_behind_port = matches!(last, Some(Token::Number(_) | Token::Range(_) | Token::Above(_)));
         let is_tied = is_behind_port && matches!(before.last(), Some(Token::Tie));
         if !self.pending.is_empty() && is_behind_port {
             for ports in std::mem::take(&mut self.pending) {
@@ -238,19 +207,14 @@ impl LineReader {
         if is_tied
             && let Some(prefix) = &self.prefix
             && prefix != transports
-            && let Some(entry) = self
-                .entries
-                .iter_mut()
-                .find(|entry| entry.transports == *prefix)
+            && let Some(entry) = self.entries.iter_mut().find(|entry| entry.transports == *prefix)
             && let Some(ports) = entry.ports.pop()
         {
             self.add(transports, ports);
             return;
         }
         // "80, 443, TCP": nothing follows that it could stand before.
-        let is_last = !after
-            .iter()
-            .any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
+        let is_last = !after.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
         if is_last && !self.pending.is_empty() {
             for ports in std::mem::take(&mut self.pending) {
                 self.add(transports, ports);
@@ -262,62 +226,33 @@ impl LineReader {
 
     fn finish(mut self, line: &str) -> Result<Vec<Entry>, String> {
         let label = self.words.join(" ");
-        let doubts = |words: &[&str]| {
-            self.words
-                .iter()
-                .any(|word| words.contains(&word.to_lowercase().as_str()))
-        };
-        if doubts(&["except", "excluding", "not", "without", "other", "exclude"]) {
+        let doubts = |words: &[&str]| self.words.iter().any(|word| words.contains(&word.to_lowercase().as_str()));
+        if doubts(&["except", "excluding", "not", "without", "other", "others", "exclude", "remaining", "rest", "else"])
+        {
             return Err("the ports are said by what they are not".to_owned());
         }
         if !self.pending.is_empty() {
             // "any of 80"? A word for all beside numbers is no longer all.
             self.pending_any = false;
-            self.entries.push(Entry {
-                ports: std::mem::take(&mut self.pending),
-                ..Entry::default()
-            });
+            self.entries.push(Entry { ports: std::mem::take(&mut self.pending), ..Entry::default() });
         }
         self.entries.retain(|entry| !entry.ports.is_empty());
         if self.entries.is_empty() {
             if self.pending_any && self.words.len() <= 1 && !is_qualified(&self.words) {
                 let transports = self.prefix.take().unwrap_or_default();
-                self.entries.push(Entry {
-                    transports,
-                    is_any: true,
-                    ..Entry::default()
-                });
-            } else if let Some(prefix) = self
-                .prefix
-                .take()
-                .filter(|prefix| prefix.iter().any(is_portless))
-            {
-                self.entries.push(Entry {
-                    transports: prefix,
-                    ..Entry::default()
-                });
+                self.entries.push(Entry { transports, is_any: true, ..Entry::default() });
+            } else if let Some(prefix) = self.prefix.take().filter(|prefix| prefix.iter().any(is_portless)) {
+                self.entries.push(Entry { transports: prefix, ..Entry::default() });
             } else if self.words.is_empty() && self.prefix.is_none() && self.remarks.is_empty() {
                 return Ok(Vec::new());
             } else {
                 return Err(format!("`{}` holds no port", line.trim()));
             }
         }
-        let label = if is_label(&label) {
-            label
-        } else {
-            String::new()
-        };
-        let words = if label.is_empty() {
-            self.words.join(" ")
-        } else {
-            String::new()
-        };
-        let remark = [words]
-            .into_iter()
-            .chain(self.remarks)
-            .filter(|text| !text.is_empty())
-            .collect::<Vec<_>>()
-            .join("; ");
+        let label = if is_label(&label) { label } else { String::new() };
+        let words = if label.is_empty() { self.words.join(" ") } else { String::new() };
+        let remark =
+            [words].into_iter().chain(self.remarks).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
         for entry in &mut self.entries {
             entry.arrow = self.arrow;
             entry.label.clone_from(&label);
@@ -327,11 +262,7 @@ impl LineReader {
         if let Some(prefix) = self.prefix.filter(|prefix| prefix.iter().all(is_portless))
             && !self.entries.iter().any(|entry| entry.transports == prefix)
         {
-            self.entries.push(Entry {
-                transports: prefix,
-                arrow: self.arrow,
-                ..Entry::default()
-            });
+            self.entries.push(Entry { transports: prefix, arrow: self.arrow, ..Entry::default() });
         }
         Ok(self.entries)
     }
@@ -355,9 +286,7 @@ fn is_qualified(words: &[String]) -> bool {
         "required",
         "listed",
     ];
-    words
-        .iter()
-        .any(|word| QUALIFIERS.contains(&word.to_lowercase().as_str()))
+    words.iter().any(|word| QUALIFIERS.contains(&word.to_lowercase().as_str()))
 }
 
 fn is_label(words: &str) -> bool {
@@ -443,9 +372,7 @@ fn port(digits: &str) -> Result<u16, String> {
 }
 
 fn digits(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     &text[..end]
 }
 
@@ -454,29 +381,17 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     let first = digits(text);
     let behind = &text[first.len()..];
     // "36<NN>", "80${n}": digits of a number that is not known.
-    if behind.starts_with(['<', '{', '$', '#', '%'])
-        && behind[1..].starts_with(|c: char| c.is_alphabetic() || c == '{')
+    if behind.starts_with(['<', '{', '$', '#', '%']) && behind[1..].starts_with(|c: char| c.is_alphabetic() || c == '{')
     {
-        return Err(format!(
-            "`{}` leaves digits open",
-            text.split_whitespace().next().unwrap_or(text)
-        ));
+        return Err(format!("`{}` leaves digits open", text.split_whitespace().next().unwrap_or(text)));
     }
     // "3rd", "2008R2", "10.0.0.1", "1.2": no port.
-    let is_dotted = behind
-        .strip_prefix('.')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_dotted = behind.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if is_dotted {
-        return Err(format!(
-            "`{}` is no port",
-            text.split_whitespace().next().unwrap_or(text)
-        ));
+        return Err(format!("`{}` is no port", text.split_whitespace().next().unwrap_or(text)));
     }
     if behind.starts_with(|c: char| c.is_alphabetic()) {
-        let word = behind
-            .split(|c: char| !c.is_alphanumeric())
-            .next()
-            .unwrap_or("");
+        let word = behind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
         if let Some(protocol) = words::protocol(word) {
             tokens.push(Token::Number(port(first)?));
             tokens.push(Token::Tie);
@@ -488,18 +403,12 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
             return Ok(first.len() + word.len());
         }
     }
-    if behind.starts_with('+')
-        && !behind[1..]
-            .trim_start()
-            .starts_with(|c: char| c.is_ascii_digit())
-    {
+    if behind.starts_with('+') && !behind[1..].trim_start().starts_with(|c: char| c.is_ascii_digit()) {
         tokens.push(Token::Above(port(first)?));
         return Ok(first.len() + 1);
     }
     let trimmed = behind.trim_start();
-    for dash in [
-        "--", "-", "–", "—", "−", "‑", "to ", "through ", "...", "..", ":", "~", "until ",
-    ] {
+    for dash in ["--", "-", "–", "—", "−", "‑", "to ", "through ", "...", "..", ":", "~", "until "] {
         let Some(after) = trimmed.strip_prefix(dash) else {
             continue;
         };
@@ -509,33 +418,18 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
         let is_colon_list = dash == ":" && behind.len() != trimmed.len();
         if second.is_empty()
             || starts_word
-                && words::protocol(
-                    after[second.len()..]
-                        .split(|c: char| !c.is_alphanumeric())
-                        .next()
-                        .unwrap_or(""),
-                )
-                .is_none()
+                && words::protocol(after[second.len()..].split(|c: char| !c.is_alphanumeric()).next().unwrap_or(""))
+                    .is_none()
             || is_colon_list
         {
             break;
         }
         let (low, high) = (port(first)?, port(second)?);
-        let range = Interval::new(low, high)
-            .ok_or_else(|| format!("the range `{first}-{second}` is upside down"))?;
+        let range = Interval::new(low, high).ok_or_else(|| format!("the range `{first}-{second}` is upside down"))?;
         tokens.push(Token::Range(range));
         return Ok(text.len() - after.len() + second.len());
     }
-    for up in [
-        "and above",
-        "and higher",
-        "and up",
-        "or above",
-        "or higher",
-        "and greater",
-        "or greater",
-        "upwards",
-    ] {
+    for up in ["and above", "and higher", "and up", "or above", "or higher", "and greater", "or greater", "upwards"] {
         if trimmed.to_lowercase().starts_with(up) {
             tokens.push(Token::Above(port(first)?));
             return Ok(text.len() - trimmed.len() + up.len());
@@ -554,14 +448,8 @@ fn above(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
         return Ok(sign.len());
     }
     let from = port(first)?;
-    let from = if sign.contains(['=', '≥']) {
-        Some(from)
-    } else {
-        from.checked_add(1)
-    };
-    tokens.push(Token::Above(
-        from.ok_or_else(|| format!("no port is above `{first}`"))?,
-    ));
+    let from = if sign.contains(['=', '≥']) { Some(from) } else { from.checked_add(1) };
+    tokens.push(Token::Above(from.ok_or_else(|| format!("no port is above `{first}`"))?));
     Ok(sign.len() + first.len())
 }
 
@@ -578,22 +466,11 @@ fn parenthesis(text: &str, out: &mut Vec<Token>) -> Result<usize, String> {
     }
     let inside = tokens(inner);
     let has_port = |tokens: &[Token]| {
-        tokens
-            .iter()
-            .any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)))
+        tokens.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)))
     };
-    let is_known = |token: &Token| {
-        !matches!(
-            token,
-            Token::Word(_) | Token::Remark(_) | Token::Any | Token::Arrow(_)
-        )
-    };
+    let is_known = |token: &Token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Any | Token::Arrow(_));
     match inside {
-        Ok(inside)
-            if !inside.is_empty()
-                && inside.iter().all(is_known)
-                && !(has_port(&inside) && has_port(out)) =>
-        {
+        Ok(inside) if !inside.is_empty() && inside.iter().all(is_known) && !(has_port(&inside) && has_port(out)) => {
             out.push(Token::Tie);
             out.extend(inside);
         }
@@ -608,44 +485,28 @@ fn word(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     let end = text.find(|c: char| !is_inside(c)).unwrap_or(text.len());
     let mut word = text[..end].trim_end_matches(['.', '-', '_', '+']);
     // "TCP443", "tcp-443", "UDP_53".
-    let letters = word
-        .find(|c: char| !c.is_alphabetic())
-        .unwrap_or(word.len());
-    if letters < word.len()
-        && words::protocol(word).is_none()
-        && words::protocol(&word[..letters]).is_some()
-    {
+    let letters = word.find(|c: char| !c.is_alphabetic()).unwrap_or(word.len());
+    if letters < word.len() && words::protocol(word).is_none() && words::protocol(&word[..letters]).is_some() {
         word = &word[..letters];
     }
     // "Gi1/0/1", "eth0/2": a socket of a device.
-    let is_numbered =
-        word.ends_with(|c: char| c.is_ascii_digit()) && words::protocol(word).is_none();
+    let is_numbered = word.ends_with(|c: char| c.is_ascii_digit()) && words::protocol(word).is_none();
     if is_numbered
-        && text[word.len()..]
-            .strip_prefix('/')
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        && text[word.len()..].strip_prefix('/').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     {
-        return Err(format!(
-            "`{}` is no port",
-            text.split_whitespace().next().unwrap_or(text)
-        ));
+        return Err(format!("`{}` is no port", text.split_whitespace().next().unwrap_or(text)));
     }
     let lower = word.to_lowercase();
     if let Some(protocol) = words::protocol(word) {
         tokens.push(Token::Transport(vec![Transport::Is(protocol)]));
     } else if lower == "any" || lower == "all" {
         tokens.push(Token::Any);
-    } else if matches!(
-        lower.as_str(),
-        "and" | "or" | "und" | "plus" | "et" | "y" | "e"
-    ) {
+    } else if matches!(lower.as_str(), "and" | "or" | "und" | "plus" | "et" | "y" | "e") {
         tokens.push(Token::Separator);
     } else if !FILLERS.contains(&lower.as_str()) && !word.is_empty() {
         tokens.push(Token::Word(word.to_owned()));
     }
-    Ok(word
-        .len()
-        .max(text.chars().next().map_or(1, char::len_utf8)))
+    Ok(word.len().max(text.chars().next().map_or(1, char::len_utf8)))
 }
 
 /// "TCP/UDP", "TCP and UDP", "TCP, UDP 53": one group. In "443/TCP, UDP 53" they are two.
@@ -659,25 +520,16 @@ fn join_transports(tokens: &mut Vec<Token>) {
             continue;
         };
         let mut group = first.clone();
-        let is_suffix = joined
-            .iter()
-            .any(|token| matches!(token, Token::Number(_) | Token::Range(_)));
+        let is_suffix = joined.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_)));
         index += 1;
         while let (Some(between @ (Token::Tie | Token::Separator)), Some(Token::Transport(next))) =
             (tokens.get(index), tokens.get(index + 1))
         {
-            let starts_ports = matches!(
-                tokens.get(index + 2),
-                Some(Token::Number(_) | Token::Range(_) | Token::Tie)
-            );
+            let starts_ports = matches!(tokens.get(index + 2), Some(Token::Number(_) | Token::Range(_) | Token::Tie));
             if is_suffix && starts_ports && *between == Token::Separator {
                 break;
             }
-            group.extend(
-                next.iter()
-                    .filter(|transport| !first.contains(transport))
-                    .copied(),
-            );
+            group.extend(next.iter().filter(|transport| !first.contains(transport)).copied());
             index += 2;
         }
         group.dedup();

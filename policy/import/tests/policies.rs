@@ -15,33 +15,22 @@ fn policy(name: &str, text: &str) -> String {
 fn complaints(policy: &str) -> Vec<String> {
     let mut values = Values::default();
     let names = policy.split('$').skip(1).map(|rest| {
-        let end = rest
-            .find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').unwrap_or(rest.len());
         &rest[..end]
     });
     for (index, name) in names.filter(|name| !name.is_empty()).enumerate() {
         values.bind(name, format!("198.51.100.{}", index % 250 + 1), "test");
     }
-    let input = Input {
-        name: "policy.yaml".to_owned(),
-        text: policy.to_owned(),
-    };
+    let input = Input { name: "policy.yaml".to_owned(), text: policy.to_owned() };
     let parsed = parse(&[input], &values, 1_800_000_000);
-    let errors = parsed
-        .diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.is_error());
+    let errors = parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
     errors
         .map(|diagnostic| {
             format!(
                 "{} {} {:?}",
                 diagnostic.code,
                 diagnostic.message,
-                diagnostic
-                    .primary
-                    .as_ref()
-                    .map(|label| parsed.sources.snippet(label.span))
+                diagnostic.primary.as_ref().map(|label| parsed.sources.snippet(label.span))
             )
         })
         .collect()
@@ -112,12 +101,8 @@ fn piece() -> impl Strategy<Value = String> {
         Just("<TabItem value=\"t\">\n\n"),
         Just("\n.. list-table:: x\n\n   * - "),
     ];
-    prop::collection::vec((word, mark), 0..60).prop_map(|pairs| {
-        pairs
-            .into_iter()
-            .flat_map(|(word, mark)| [word, mark])
-            .collect()
-    })
+    prop::collection::vec((word, mark), 0..60)
+        .prop_map(|pairs| pairs.into_iter().flat_map(|(word, mark)| [word, mark]).collect())
 }
 
 proptest! {
@@ -145,11 +130,7 @@ fn policies_of_the_corpus_are_accepted() {
             let text = decode("guide", std::fs::read(&path).unwrap()).unwrap();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             let policy = policy(&name, &text);
-            assert_eq!(
-                complaints(&policy),
-                Vec::<String>::new(),
-                "{name}\n{policy}"
-            );
+            assert_eq!(complaints(&policy), Vec::<String>::new(), "{name}\n{policy}");
         }
     }
 }
@@ -160,13 +141,7 @@ fn pairs_and_timeouts_of_a_guide_survive() {
     let text = "### Members (if applicable)\n\n| Source | Destination | Port |\n|---|---|---|\n| MN | SB | 22/tcp |\n\
                 | SB | MN | 22/tcp |\n\nGive idle TCP sessions a timeout of 14.400 seconds.\n";
     let policy = policy("guide.md", text);
-    assert!(
-        policy.contains("allow: mn <-> sb") && policy.contains("session_timeout: 14400s"),
-        "{policy}"
-    );
-    assert!(
-        policy.contains("members: false") && policy.contains("when: members"),
-        "{policy}"
-    );
+    assert!(policy.contains("allow: mn <-> sb") && policy.contains("session_timeout: 14400s"), "{policy}");
+    assert!(policy.contains("members: false") && policy.contains("when: members"), "{policy}");
     assert_eq!(complaints(&policy), Vec::<String>::new(), "{policy}");
 }

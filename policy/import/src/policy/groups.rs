@@ -44,24 +44,15 @@ impl Groups {
     pub fn end(&mut self, name: &str, meaning: Option<&str>, is_source: bool) -> End {
         let lower = name.to_lowercase();
         if words::is_any(name)
-            || matches!(
-                lower.as_str(),
-                "0.0.0.0/0" | "::/0" | "anywhere" | "everywhere" | "any host" | "host *"
-            )
+            || matches!(lower.as_str(), "0.0.0.0/0" | "::/0" | "anywhere" | "everywhere" | "any host" | "host *")
         {
             return End::Group("any".to_owned());
         }
-        if matches!(
-            lower.as_str(),
-            "internet" | "public internet" | "the internet"
-        ) {
+        if matches!(lower.as_str(), "internet" | "public internet" | "the internet") {
             self.uses_internet = true;
             return End::Group("internet".to_owned());
         }
-        if matches!(
-            lower.as_str(),
-            "internal" | "internal network" | "internal networks"
-        ) {
+        if matches!(lower.as_str(), "internal" | "internal network" | "internal networks") {
             self.uses_internet = true;
             return End::Group("internal".to_owned());
         }
@@ -83,14 +74,10 @@ impl Groups {
         }
         if is_dns_name(name) {
             if name.contains('*') {
-                return End::Unfit(format!(
-                    "`{name}` has a wildcard, which no resolver can answer"
-                ));
+                return End::Unfit(format!("`{name}` has a wildcard, which no resolver can answer"));
             }
             if is_source {
-                return End::Unfit(format!(
-                    "`{name}` is a DNS name, which can only be a destination"
-                ));
+                return End::Unfit(format!("`{name}` is a DNS name, which can only be a destination"));
             }
             let key = yaml::kebab(name);
             return End::Group(self.define(
@@ -124,41 +111,16 @@ impl Groups {
     /// The roles that send traffic, for rules about machines of one kind.
     pub fn roles(&self) -> Vec<String> {
         let is_plural = |name: &str| {
-            name.split('-').any(|word| {
-                matches!(
-                    word,
-                    "all" | "any" | "users" | "clients" | "network" | "networks"
-                )
-            })
+            name.split('-').any(|word| matches!(word, "all" | "any" | "users" | "clients" | "network" | "networks"))
         };
-        let roles = self
-            .defined
-            .iter()
-            .filter(|group| group.is_source && group.is_role && !is_plural(&group.name));
+        let roles = self.defined.iter().filter(|group| group.is_source && group.is_role && !is_plural(&group.name));
         roles.map(|group| group.name.clone()).collect()
     }
 
-    fn define_role(
-        &mut self,
-        identity: &str,
-        key: String,
-        comment: String,
-        is_source: bool,
-    ) -> String {
+    fn define_role(&mut self, identity: &str, key: String, comment: String, is_source: bool) -> String {
         let value = key.to_ascii_uppercase().replace('-', "_");
-        let value = if value.starts_with(|c: char| c.is_ascii_digit()) {
-            format!("N{value}")
-        } else {
-            value
-        };
-        self.define(
-            identity,
-            key,
-            format!("{{ addresses: ${value}_IPS }}"),
-            comment,
-            is_source,
-            true,
-        )
+        let value = if value.starts_with(|c: char| c.is_ascii_digit()) { format!("N{value}") } else { value };
+        self.define(identity, key, format!("{{ addresses: ${value}_IPS }}"), comment, is_source, true)
     }
 
     fn define(
@@ -182,13 +144,7 @@ impl Groups {
             number += 1;
         }
         self.by_name.insert(identity.to_owned(), self.defined.len());
-        self.defined.push(Group {
-            name: name.clone(),
-            definition,
-            comment,
-            is_source,
-            is_role,
-        });
+        self.defined.push(Group { name: name.clone(), definition, comment, is_source, is_role });
         name
     }
 
@@ -197,24 +153,14 @@ impl Groups {
             return;
         }
         out.push_str("\ngroups:\n");
-        let width = self
-            .defined
-            .iter()
-            .map(|group| group.name.len() + group.definition.len())
-            .max()
-            .unwrap_or(0)
-            .min(72);
+        let width =
+            self.defined.iter().map(|group| group.name.len() + group.definition.len()).max().unwrap_or(0).min(72);
         for group in &self.defined {
             let line = format!("  {}: {}", group.name, group.definition);
             match group.comment.is_empty() {
                 true => out.push_str(&line),
                 false => {
-                    let _ = write!(
-                        out,
-                        "{line:<0$}  # {1}",
-                        width + 4,
-                        yaml::comment(&group.comment)
-                    );
+                    let _ = write!(out, "{line:<0$}  # {1}", width + 4, yaml::comment(&group.comment));
                 }
             }
             out.push('\n');
@@ -223,9 +169,7 @@ impl Groups {
 }
 
 fn is_address(name: &str) -> bool {
-    let (address, length) = name
-        .split_once('/')
-        .map_or((name, None), |(address, length)| (address, Some(length)));
+    let (address, length) = name.split_once('/').map_or((name, None), |(address, length)| (address, Some(length)));
     address.parse::<IpAddr>().is_ok() && length.is_none_or(|length| length.parse::<u8>().is_ok())
 }
 
@@ -233,14 +177,9 @@ fn is_dns_name(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.len() > 1
         && labels.iter().all(|label| {
-            !label.is_empty()
-                && label
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
+            !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
         })
-        && labels
-            .last()
-            .is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
+        && labels.last().is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
 }
 
 /// "load balancer IP" is the load balancer.
@@ -248,10 +187,7 @@ fn without_address_words(name: &str) -> String {
     let mut words: Vec<&str> = name.split_whitespace().collect();
     while words.len() > 1
         && words.last().is_some_and(|word| {
-            matches!(
-                word.to_lowercase().as_str(),
-                "ip" | "ips" | "address" | "addresses" | "ip(s)"
-            )
+            matches!(word.to_lowercase().as_str(), "ip" | "ips" | "address" | "addresses" | "ip(s)")
         })
     {
         words.pop();
