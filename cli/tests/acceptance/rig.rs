@@ -299,11 +299,11 @@ impl Rig {
                     match probe.service {
                         Service::Tcp(port) => {
                             let address = SocketAddr::new(probe.address, port);
-                            listeners.push(bind(host, address, |address| TcpListener::bind(address)));
+                            listeners.push(bind(host, address, TcpListener::bind));
                         }
                         Service::Udp(port) => {
                             let address = SocketAddr::new(probe.address, port);
-                            let socket = bind(host, address, |address| UdpSocket::bind(address));
+                            let socket = bind(host, address, UdpSocket::bind);
                             scope.spawn(|| echo(socket, &done));
                         }
                         Service::Icmp => {}
@@ -334,7 +334,7 @@ impl Rig {
     /// A connection to an address that is another where it is listened at.
     #[track_caller]
     pub fn session_at(&self, from: &str, host: &str, to: SocketAddr, listen: SocketAddr) -> Session {
-        let listener = bind(self.host(host), listen, |address| TcpListener::bind(address));
+        let listener = bind(self.host(host), listen, TcpListener::bind);
         let client = self.host(&self.places[from].0).run(|| TcpStream::connect_timeout(&to, SOON)).unwrap();
         let client = client.unwrap_or_else(|error| panic!("{from} -> {to}: {error}"));
         let (server, _) = listener.accept().unwrap();

@@ -79,12 +79,12 @@ fn milliseconds(step: u64, count: u64) -> impl Iterator<Item = Duration> {
 
 #[test]
 fn while_it_applies_for_good() {
-    kill_at_many_points(&["--no-confirm"], None, milliseconds(5, 30));
+    kill_at_many_points(&["--no-confirm"], None, milliseconds(7, 20));
 }
 
 #[test]
 fn while_it_applies_on_trial() {
-    kill_at_many_points(&["--confirm", "60s"], None, milliseconds(5, 30));
+    kill_at_many_points(&["--confirm", "60s"], None, milliseconds(7, 20));
 }
 
 /// With nft slowed down, kills fall between its start and its load, and after its load and before
@@ -96,5 +96,5 @@ fn while_nft_is_at_work() {
     std::fs::write(&path, "#!/bin/sh\nsleep 0.02\n/usr/sbin/nft \"$@\"\nstatus=$?\nsleep 0.02\nexit $status\n").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.display());
-    kill_at_many_points(&["--no-confirm"], Some(&path), milliseconds(10, 25));
+    kill_at_many_points(&["--no-confirm"], Some(&path), milliseconds(14, 16));
 }
