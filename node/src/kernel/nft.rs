@@ -44,8 +44,17 @@ pub enum NftError {
     Permission,
     #[error("the kernel does not support `{feature}`: load or build its nftables module")]
     MissingFeature { feature: String, stderr: String },
-    #[error("nft refused the text{}", .complaints.first().map(|first| format!(" at {first}")).unwrap_or_default())]
+    #[error("nft refused the text{}", reason(.complaints, .stderr))]
     Refused { complaints: Vec<Complaint>, stderr: String },
+}
+
+/// Where nft points at a place, that place; else what it says, such as `Message too long`.
+fn reason(complaints: &[Complaint], stderr: &str) -> String {
+    match (complaints.first(), stderr.lines().find(|line| !line.trim().is_empty())) {
+        (Some(first), _) => format!(" at {first}"),
+        (None, Some(line)) => format!(": {}", line.trim()),
+        (None, None) => String::new(),
+    }
 }
 
 /// One error that nft printed, with the place in the text that it points to.

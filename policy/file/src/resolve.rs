@@ -380,7 +380,10 @@ impl<'a> Resolver<'a, '_> {
                         continue;
                     }
                 };
-                if candidates.is_empty() {
+                // That a group is empty is reported where it is, with the value that is not bound.
+                let is_empty = |name: &Name| groups.get(name).is_some_and(|group| group.addresses.is_empty());
+                let known_empty = Name::new(&word.text).is_some_and(|name| is_empty(&name));
+                if candidates.is_empty() && !known_empty {
                     let message = format!("`{}` has no node that `{}` could be on", word.text, def.name);
                     self.report.push(Diagnostic::error("RW0319", message).at(word.span, ""));
                 }
