@@ -235,8 +235,8 @@ impl Writer<'_> {
             published.extend(linear::published(&self.ruleset.input, family, &input));
             egress.extend(linear::egress(&self.ruleset.output, family, &self.ruleset.local, &output));
         }
-        self.chain(&format!("{name}_published"), &published, Some(format!("goto {name}_default")));
-        self.chain(&format!("{name}_egress"), &egress, Some(format!("goto {name}_default")));
+        self.chain(&format!("{name}_published"), &published, Some(format!("goto {input}_default")));
+        self.chain(&format!("{name}_egress"), &egress, Some(format!("goto {output}_default")));
         line!(self, "\tcounter {name}_invalid {{ }}");
         line!(self, "\tchain {name} {{");
         for bridge in unmanaged {
