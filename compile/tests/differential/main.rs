@@ -18,6 +18,13 @@ fn every_protocol_and_every_icmp_type_is_tracked_as_the_model_says() {
 }
 
 #[test]
+fn keys_of_every_set_and_map_are_disjoint() {
+    let (overlaps, looked_at) = campaign::overlaps(0..40, 2_000_000_000);
+    assert!(overlaps.is_empty(), "{}", overlaps.join("\n"));
+    assert!(looked_at > 1_000, "only {looked_at} sets and maps");
+}
+
+#[test]
 fn model_and_kernel_agree() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let seeds = match std::env::var("RINGWALL_SEED") {

@@ -4,6 +4,8 @@
 //! verdict that was not seen in the kernel.
 
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kinds;
 mod oracle;
 mod packets;
@@ -14,6 +16,8 @@ mod sequences;
 mod testbed;
 mod world;
 
+#[cfg(test)]
+pub use keys::overlaps;
 #[cfg(test)]
 pub use kinds::every_kind;
 pub use run::campaign;
