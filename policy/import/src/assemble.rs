@@ -8,6 +8,7 @@ use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Po
 use crate::item;
 use crate::prose;
 use crate::said;
+use crate::shape;
 use crate::table::{self, Context, Draft, Reading};
 use crate::words;
 use crate::{MAX_FLOWS, MAX_ROWS, document};
@@ -230,8 +231,8 @@ impl Assembly<'_> {
         {
             self.guide.sections[section].condition.get_or_insert(condition);
         }
-        self.said.push_str(text);
-        self.said.push('\n');
+        self.said.push_str(text.trim_end().trim_end_matches([':', '.']));
+        self.said.push_str(".\n");
         if self.said.len() > SAID {
             let start = self.said.ceil_char_boundary(self.said.len() - SAID);
             self.said.drain(..start);
@@ -281,7 +282,7 @@ impl Assembly<'_> {
         context.ends = said;
         let sentences = prose::sentences(&self.said);
         let titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
-        let rules = sentences.iter().map(String::as_str).filter(|sentence| prose::is_about_all_ports(sentence));
+        let rules = sentences.iter().rev().map(String::as_str).filter(|sentence| prose::is_about_all_ports(sentence));
         context.protocol = titles.chain(rules).find_map(|text| match &table::stated_in(text)?[..] {
             [only] if text.to_lowercase().contains("port") => Some(*only),
             _ => None,
@@ -302,6 +303,8 @@ impl Assembly<'_> {
             }
             return;
         }
+        let titled = shape::without_title(table);
+        let table = titled.as_ref().unwrap_or(table);
         let context = self.context(&table.caption);
         let budget = MAX_FLOWS.saturating_sub(self.guide.flows.len());
         if let Some(reading) = table::read(self.text, self.guide.source, &context, table, budget) {

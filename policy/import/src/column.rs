@@ -6,6 +6,7 @@
 use crate::cell;
 use crate::document::{Cell, Row, Table};
 use crate::header::role;
+use crate::said;
 use crate::words;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +231,15 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
     let is_flowing = |text: &str| words::flowing(text).is_some() && text.split_whitespace().count() == 1;
     if !columns.has(Role::Direction)
         && let Some(column) = (0..table.header.len()).find(|column| share(*column, &is_flowing))
+    {
+        columns.set(column, Role::Direction);
+    }
+    // "Console to server", whatever the header.
+    let names_both = |text: &str| !said::heading_ends(text).is_empty();
+    let ends = [Role::Source, Role::Destination, Role::Direction, Role::Peer];
+    if !ends.into_iter().any(|role| columns.has(role))
+        && let Some(column) = (0..table.header.len())
+            .find(|column| columns.role(*column) != Some(Role::Port) && share(*column, &names_both))
     {
         columns.set(column, Role::Direction);
     }

@@ -138,6 +138,13 @@ impl TableReader<'_, '_, '_> {
                 self.complete(&mut ends, &node, has_node_column, flowing);
             }
         }
+        // "All hosts, bidirectional": between any two of them.
+        if flowing == Some(Flowing::Both)
+            && ends.sources.is_empty()
+            && ends.destinations.iter().all(|name| is_every(name))
+        {
+            ends.sources.clone_from(&ends.destinations);
+        }
         match arrow {
             Some(Arrow::Left) => {
                 std::mem::swap(&mut ends.sources, &mut ends.destinations);
@@ -200,6 +207,11 @@ impl TableReader<'_, '_, '_> {
             ends.direction = Some(Direction::Unknown);
         }
     }
+}
+
+fn is_every(name: &str) -> bool {
+    let first = name.split_whitespace().next().unwrap_or("").to_lowercase();
+    matches!(&*first, "all" | "every" | "each")
 }
 
 /// "controller (bi-directional)" names the controller.

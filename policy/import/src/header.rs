@@ -70,16 +70,9 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         "nach",
         "destino",
         "destinazione",
-        "endpoint",
-        "endpoints",
-        "fqdn",
-        "url",
-        "urls",
-        "domain",
-        "domains",
-        "hostname",
-        "hostnames",
-    ]) || is_brief && has(&["to"]);
+    ]) || is_brief && has(&["to"])
+        || !source
+            && has(&["endpoint", "endpoints", "fqdn", "url", "urls", "domain", "domains", "hostname", "hostnames"]);
     let describes = has(&[
         "description",
         "descriptions",

@@ -183,8 +183,15 @@ fn between(sentence: &str) -> Ends {
 /// "these ports must be open on the relay server", "to allow traffic to the relay server".
 fn listening(sentence: &str) -> Ends {
     let lower = sentence.to_lowercase();
-    if !lower.contains("port") {
+    // A sentence with numbers is about those, not about what follows it.
+    if !lower.contains("port") || lower.contains(|c: char| c.is_ascii_digit()) {
         return Ends::default();
+    }
+    for verb in ["listens", "listen", "exposes", "expose", "accepts", "accept", "uses", "use"] {
+        let subject = split_word(sentence, verb).and_then(|(before, _)| phrase(before, false));
+        if let Some(subject) = subject.filter(|name| ends_in_machine(name) && !words::is_client(name)) {
+            return Ends { destinations: vec![subject], ..Ends::default() };
+        }
     }
     let places = ["on", "traffic to", "access to", "connections to", "inbound to"];
     let named = places.into_iter().flat_map(|place| positions(sentence, place).map(move |start| start + place.len()));

@@ -21,6 +21,24 @@ pub(crate) fn straighten(table: &Table) -> Option<(Table, bool)> {
         .or_else(|| ways_across_the_top(table).map(|table| (table, false)))
 }
 
+/// A table under a line of its own that is only a title: the line is the caption.
+pub(crate) fn without_title(table: &Table) -> Option<Table> {
+    let first = table.rows.first().filter(|row| !row.is_wider)?;
+    let is_title = !column::is_header(&table.header) && column::is_header(&first.cells);
+    if !is_title || table.header.iter().any(|cell| cell::may_hold_ports(&cell.text)) {
+        return None;
+    }
+    let mut words: Vec<&str> = Vec::new();
+    for cell in table.header.iter().filter(|cell| !words::is_blank(&cell.text)) {
+        if !words.contains(&&*cell.text) {
+            words.push(&cell.text);
+        }
+    }
+    let mut header = first.cells.clone();
+    header.resize(table.header.len(), Cell::new("", first.span.clone()));
+    Some(Table { caption: words.join(" "), header, rows: table.rows[1..].to_vec() })
+}
+
 fn header(names: &[&str], place: &Cell) -> Vec<Cell> {
     names.iter().map(|name| Cell::new(*name, place.span.clone())).collect()
 }

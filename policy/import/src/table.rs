@@ -461,8 +461,10 @@ impl TableReader<'_, '_, '_> {
             self.columns.all(Role::Service).map(|column| one_line(&texts[column])).find(|text| !words::is_blank(text));
         let label = service
             .or_else(|| {
-                let is_said = !self.reading.context.ends.sources.is_empty() && !self.columns.has(Role::Direction);
-                self.columns.of(Role::Node).filter(|_| is_said).map(|column| one_line(&texts[column]))
+                let is_end = |name: &str| ends.sources.iter().chain(&ends.destinations).any(|end| end == name);
+                let has_ends = !ends.sources.is_empty() && !ends.destinations.is_empty();
+                let node = self.columns.of(Role::Node).filter(|_| has_ends && !self.columns.has(Role::Source));
+                node.map(|column| one_line(&texts[column])).filter(|name| !words::is_blank(name) && !is_end(name))
             })
             .filter(|service| !cell::is_explicit(service))
             .unwrap_or_else(|| if entry.label.is_empty() { one_line(&protocols.label) } else { entry.label.clone() });
@@ -651,6 +653,12 @@ fn icmp_types(entry: &Entry, text: &str) -> Ports {
         types.extend(lower.contains("reply").then_some(0));
         types.extend((lower.contains("request") || types.is_empty()).then_some(8));
         return Ports::Types(types.into());
+    }
+    // "8/0" is a type and its code.
+    if let Some((kind, code)) = lower.trim_start_matches(|c: char| !c.is_ascii_digit()).split_once('/')
+        && let (Ok(kind), Ok(_)) = (kind.trim().parse::<u8>(), code.trim().parse::<u8>())
+    {
+        return Ports::Types([kind].into());
     }
     let types: Vec<u8> = entry
         .ports
