@@ -381,7 +381,7 @@ impl<'a> Resolver<'a, '_> {
                     }
                 };
                 // That a group is empty is reported where it is, with the value that is not bound.
-                let is_empty = |name: &Name| groups.get(name).is_some_and(|group| group.addresses.is_empty());
+                let is_empty = |name: &Name| groups.get(name).is_some_and(|group| group.addresses.is_empty() && !group.may_be_empty);
                 let known_empty = Name::new(&word.text).is_some_and(|name| is_empty(&name));
                 if candidates.is_empty() && !known_empty {
                     let message = format!("`{}` has no node that `{}` could be on", word.text, def.name);
