@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use ringwall_ruleset::nftables::Generation;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +171,9 @@ impl State {
         let path = folder.join("lock");
         let file = File::create(&path).map_err(|source| StateError::Write { path: path.clone(), source })?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StateError::Locked { path })?;
+        // nft inherits it: when this program is killed, the next one waits for what nft still does.
+        fcntl(&*lock, FcntlArg::F_SETFD(FdFlag::empty()))
+            .map_err(|error| StateError::Write { path: folder.join("lock"), source: error.into() })?;
         Ok(Self { history: History::read(folder)?, _lock: lock })
     }
 

@@ -54,7 +54,7 @@ fn a_generation_that_was_loaded_but_not_written_down_has_not_fallen() {
     let path = rig.write("policy.yaml", &policy);
     let folder = folder();
     let nft = folder.join("nft");
-    std::fs::write(&nft, "#!/bin/sh\n/usr/sbin/nft \"$@\" || exit\ncase $1 in --file) sleep 60;; esac\n").unwrap();
+    std::fs::write(&nft, "#!/bin/sh\n/usr/sbin/nft \"$@\" || exit\ncase $1 in --file) sleep 2;; esac\n").unwrap();
     std::fs::set_permissions(&nft, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = rig.command("node", &["apply", &path, "--no-management", "--no-confirm"]);
     command.env("PATH", format!("{}:/usr/bin:/bin", folder.display())).stderr(Stdio::null());
@@ -64,7 +64,9 @@ fn a_generation_that_was_loaded_but_not_written_down_has_not_fallen() {
     tool.wait().unwrap();
     assert_eq!(rig.status("node")["confirmed"], "g1");
     let mut session = rig.session("user", "node", 80);
+    // Nobody comes between before nft has ended.
     let applied = || rig.ringwall("node", &["apply", &path, "--no-management", "--no-confirm"]);
+    applied().failed(3, &["another ringwall command is changing this node"]);
     assert!(until(SOON, || applied().code == Some(0)));
     std::mem::swap(&mut session.client, &mut session.server);
     session.lives();
