@@ -237,9 +237,9 @@ fn refine(columns: &mut Columns, table: &Table, sample: &[Row]) {
     // "Console to server", whatever the header.
     let names_both = |text: &str| !said::heading_ends(text).is_empty();
     let ends = [Role::Source, Role::Destination, Role::Direction, Role::Peer];
+    let may_name = |column: usize| !matches!(columns.role(column), Some(Role::Port | Role::Note));
     if !ends.into_iter().any(|role| columns.has(role))
-        && let Some(column) = (0..table.header.len())
-            .find(|column| columns.role(*column) != Some(Role::Port) && share(*column, &names_both))
+        && let Some(column) = (0..table.header.len()).find(|column| may_name(*column) && share(*column, &names_both))
     {
         columns.set(column, Role::Direction);
     }

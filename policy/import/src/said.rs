@@ -391,6 +391,12 @@ fn phrase(text: &str, allows_list: bool) -> Option<String> {
     let text = text.trim().trim_matches([',', ';', '.', ':', '"']);
     let words: Vec<&str> = text.split_whitespace().collect();
     let words = if words.first().is_some_and(|word| is_article(word)) { &words[1..] } else { &words[..] };
+    // "the console's web interface" is at the console.
+    let owner = words.iter().position(|word| word.ends_with("'s") || word.ends_with("’s"));
+    let owned: String = owner.map_or_else(String::new, |at| words[..=at].join(" "));
+    let owned = owned.trim_end_matches("'s").trim_end_matches("’s");
+    let owned: Vec<&str> = owned.split_whitespace().collect();
+    let words = if owned.is_empty() { words } else { &owned[..] };
     const NO_NAMES: [&str; 25] = [
         "it",
         "they",

@@ -19,7 +19,7 @@ fn complaints(policy: &str) -> Vec<String> {
         &rest[..end]
     });
     for (index, name) in names.filter(|name| !name.is_empty()).enumerate() {
-        values.bind(name, format!("198.51.100.{}", index % 250 + 1), "test");
+        values.bind(name, format!("198.51.100.{0} 2001:db8::{0}", index % 250 + 1), "test");
     }
     let input = Input { name: "policy.yaml".to_owned(), text: policy.to_owned() };
     let parsed = parse(&[input], &values, 1_800_000_000);
@@ -132,6 +132,18 @@ fn policies_of_the_corpus_are_accepted() {
             let policy = policy(&name, &text);
             assert_eq!(complaints(&policy), Vec::<String>::new(), "{name}\n{policy}");
         }
+    }
+}
+
+#[test]
+fn policies_of_all_shapes_are_accepted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shapes");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = decode("guide", std::fs::read(&path).unwrap()).unwrap();
+        let policy = policy(&name, &text);
+        assert_eq!(complaints(&policy), Vec::<String>::new(), "{name}\n{policy}");
     }
 }
 

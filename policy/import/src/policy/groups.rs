@@ -99,7 +99,7 @@ impl Groups {
         }
         let comment = comment(name);
         // The whole name, since two long ones may begin alike.
-        End::Group(self.define_role(&role.to_lowercase(), key, comment, is_source))
+        End::Group(self.define_role(&singular(&role.to_lowercase()), key, comment, is_source))
     }
 
     /// A group for an end that the guide leaves open.
@@ -180,6 +180,15 @@ fn is_dns_name(name: &str) -> bool {
             !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
         })
         && labels.last().is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
+}
+
+/// A guide that speaks of "the agent" and of "agents" means one group.
+fn singular(role: &str) -> String {
+    let last = role.split_whitespace().next_back().unwrap_or("");
+    match role.strip_suffix('s') {
+        Some(stem) if words::is_machine(last) && !last.ends_with("ss") => stem.to_owned(),
+        _ => role.to_owned(),
+    }
 }
 
 /// "load balancer IP" is the load balancer.

@@ -109,6 +109,7 @@ fn write_section(out: &mut String, section: &rules::Section) {
                 let _ = writeln!(out, "      # {}", yaml::comment(reason));
                 match rule {
                     Some(rule) => write_rule(out, rule, "      # "),
+                    None if text.is_empty() => {}
                     None => {
                         let _ = writeln!(out, "      #   {}", yaml::comment(text));
                     }

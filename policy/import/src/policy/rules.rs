@@ -34,6 +34,8 @@ pub(crate) struct Rule {
     pub destinations: Vec<String>,
     pub is_both: bool,
     pub services: Vec<String>,
+    /// The services by protocol and port, whatever they are called.
+    pub meant: BTreeSet<String>,
     pub source_ports: Option<String>,
     pub session_timeout: Option<u64>,
     pub when: Vec<String>,
@@ -72,7 +74,7 @@ impl Rule {
     fn meaning(&self) -> String {
         let set = |names: &[String]| -> BTreeSet<String> { names.iter().cloned().collect() };
         let ends = (set(&self.sources), set(&self.destinations), self.is_both);
-        format!("{:?}", (self.action, ends, set(&self.services), &self.source_ports, &self.when))
+        format!("{:?}", (self.action, ends, &self.meant, &self.source_ports, &self.when))
     }
 }
 
@@ -190,9 +192,10 @@ impl Writer<'_> {
         if sources.iter().chain(&destinations).all(String::is_empty) {
             let names =
                 services.iter().map(|(transport, ports)| format!("{transport} {ports}")).collect::<Vec<_>>().join(", ");
-            let reason =
-                format!("not imported ({place}): the guide names neither end of {} {}", names.trim(), flow.label);
-            return comment(reason.trim().to_owned(), None);
+            let reason = format!("not imported ({place}): the guide names neither end");
+            let text = [names.trim(), &flow.label, &flow.note].into_iter().filter(|text| !text.is_empty());
+            let text = text.collect::<Vec<_>>().join(", ");
+            return vec![Entry::Comment { reason: reason.trim().to_owned(), rule: None, text }];
         }
         if flow.direction == Direction::Local {
             return comment(format!("no rule ({place}): traffic within one host is not filtered"), None);
@@ -226,6 +229,7 @@ impl Writer<'_> {
             is_both: flow.direction == Direction::Both,
             remark: remark(flow, &names),
             services: names,
+            meant: plain_names(&services),
             source_ports,
             session_timeout: timeout.map(|timeout| timeout.seconds).filter(|_| flow.action == Action::Allow),
             when: flow.condition.as_deref().map(|condition| self.option(condition, flow)).into_iter().collect(),
@@ -285,6 +289,7 @@ impl Writer<'_> {
                 destinations: vec![role],
                 is_both: true,
                 services: vec!["any".to_owned()],
+                meant: BTreeSet::from(["any".to_owned()]),
                 source_ports: None,
                 session_timeout: None,
                 when: Vec::new(),
@@ -411,6 +416,21 @@ fn service_names(services: &[(Transport, &Ports)], label: &str) -> Vec<String> {
     unique
 }
 
+/// Services by protocol and port alone.
+fn plain_names(services: &[(Transport, &Ports)]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (transport, ports) in services {
+        match (transport, ports) {
+            (Transport::Is(_) | Transport::Unstated, Ports::List(list)) => {
+                let protocol = transport.protocol().unwrap_or(Protocol::TCP);
+                names.extend(list.iter().map(|interval| range_name((protocol, interval.first(), interval.last()))));
+            }
+            (transport, ports) => names.extend(service_names(&[(*transport, ports)], "")),
+        }
+    }
+    names
+}
+
 /// Registered names that nobody uses would hide what the rule is about, and so would a name that
 /// contradicts the guide's: "420/SMTP" stays a number.
 fn friendly(ports: &[(Protocol, u16, u16)], label: &str) -> Option<&'static str> {
@@ -422,6 +442,9 @@ fn friendly(ports: &[(Protocol, u16, u16)], label: &str) -> Option<&'static str>
 }
 
 fn range_name((protocol, first, last): (Protocol, u16, u16)) -> String {
+    if (first, last) == (0, u16::MAX) {
+        return protocol.to_string();
+    }
     if first == last { format!("{protocol}/{first}") } else { format!("{protocol}/{first}-{last}") }
 }
 
@@ -451,7 +474,17 @@ fn remark(flow: &Flow, services: &[String]) -> String {
     let fold =
         |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
     let says_service = services.iter().any(|service| fold(service) == fold(&flow.label));
-    let label = if says_service { "" } else { &*flow.label };
+    // "proto/50" tells little.
+    let numbered = flow.protocol.protocol().and_then(crate::words::protocol_name);
+    let numbered = numbered.filter(|_| services.iter().any(|service| service.starts_with("proto/")));
+    let numbered = numbered.map(str::to_uppercase).filter(|_| flow.label.is_empty()).unwrap_or_default();
+    let label = if says_service {
+        ""
+    } else if numbered.is_empty() {
+        &*flow.label
+    } else {
+        &numbered
+    };
     let note = yaml::shorten(&flow.note, 120);
     [label, &note].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
@@ -514,27 +547,19 @@ pub(crate) fn fold_equal(sections: &mut [Section]) {
             let places = rule.places.clone();
             match seen.get(&meaning).copied() {
                 Some((first_section, first)) => {
-                    let reason = format!(
-                        "the same rule as at {}",
-                        match &sections[first_section].entries[first] {
-                            Entry::Rule(rule) => rule
-                                .places
-                                .iter()
-                                .map(|(file, line)| format!("{file}:{line}"))
-                                .next()
-                                .unwrap_or_default(),
-                            Entry::Comment { .. } => String::new(),
-                        }
-                    );
+                    let original = match &sections[first_section].entries[first] {
+                        Entry::Rule(rule) => rule.places.first().map(|(file, line)| format!("{file}:{line}")),
+                        Entry::Comment { .. } => None,
+                    };
                     if let Entry::Rule(rule) = &mut sections[first_section].entries[first] {
                         rule.places.extend(places.clone());
                     }
                     let place =
                         places.iter().map(|(file, line)| format!("{file}:{line}")).collect::<Vec<_>>().join(", ");
                     sections[section].entries[index] = Entry::Comment {
-                        reason: format!("{place} says {reason}"),
+                        reason: format!("{place} repeats the rule from {}", original.unwrap_or_default()),
                         rule: None,
-                        text: "see there".to_owned(),
+                        text: String::new(),
                     };
                 }
                 None => {
