@@ -35,6 +35,9 @@ fn model_and_kernel_agree() {
         let tally = campaign::campaign(FLOWS, seed, now).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         println!("{tally}");
         assert!(tally.disagreements.is_empty(), "{}\n{tally}", tally.disagreements.join("\n"));
+        if std::env::var_os("RINGWALL_SEED").is_some() {
+            continue;
+        }
         assert!(tally.accepted * 100 >= tally.flows * 30, "too few accepted to mean much: {tally}");
         assert!(tally.on_boundary * 100 >= tally.flows * 50, "too few on boundaries to mean much: {tally}");
         assert!(tally.replies > 0 && tally.icmp_errors > 0, "no sequences of states: {tally}");

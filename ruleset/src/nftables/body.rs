@@ -47,7 +47,20 @@ pub fn timeout_objects(ruleset: &Ruleset) -> BTreeSet<u32> {
 
 /// The chains and counters of a generation, to stand inside `table inet ringwall { … }`.
 pub fn body(ruleset: &Ruleset, generation: Generation) -> String {
-    let mut writer = Writer { ruleset, generation, text: String::new() };
+    body_within(ruleset, generation, KEYS_MAX)
+}
+
+/// The same without maps, as for a ruleset that needs too many keys: one line per entry and box.
+/// Slow, and there to be compared with.
+pub fn body_of_lists(ruleset: &Ruleset, generation: Generation) -> String {
+    body_within(ruleset, generation, 0)
+}
+
+/// More keys than this in one diagram make a transaction that takes the kernel over a second.
+const KEYS_MAX: usize = 1_000_000;
+
+fn body_within(ruleset: &Ruleset, generation: Generation, keys_max: usize) -> String {
+    let mut writer = Writer { ruleset, generation, keys_max, text: String::new() };
     for path in Path::ALL {
         writer.path(path);
     }
@@ -57,6 +70,8 @@ pub fn body(ruleset: &Ruleset, generation: Generation) -> String {
 struct Writer<'a> {
     ruleset: &'a Ruleset,
     generation: Generation,
+    /// Of one diagram.
+    keys_max: usize,
     text: String,
 }
 
@@ -99,11 +114,11 @@ impl Writer<'_> {
         for family in Family::ALL {
             let nfproto = text::nfproto(family);
             for stage in [Stage::Audited, Stage::Enforced] {
-                let Some(diagram) = Diagram::smallest(entries, |entry| stage.includes(entry), family, orders(path))
-                else {
+                let include = |entry: &Entry| stage.includes(entry);
+                let Some(diagram) = Diagram::smallest(entries, include, family, orders(path), self.keys_max) else {
                     // Too many keys for maps: one rule per entry decides the same, only slower.
                     let chain = format!("{name}{}{}_list", text::digit(family), stage.suffix());
-                    let lines = linear::plain(entries, |entry| stage.includes(entry), family, &name, stage.suffix());
+                    let lines = linear::plain(entries, |entry| stage.includes(entry), family, path, &name, stage.suffix());
                     self.chain(&chain, &lines, (stage == Stage::Enforced).then(|| format!("goto {name}_default")));
                     match stage {
                         Stage::Enforced => writeln!(roots, "\t\tmeta nfproto {nfproto} goto {chain}"),

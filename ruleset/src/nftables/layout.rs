@@ -69,21 +69,19 @@ impl Diagram {
     }
 
     /// The smallest diagram among `orders`. `include` picks the entries. `None` when each of them
-    /// needs more than `SIZE_MAX` keys.
+    /// needs more than `size_max` keys.
     pub fn smallest(
         entries: &[Entry],
         include: impl Fn(&Entry) -> bool,
         family: Family,
         orders: &[[Field; 4]],
+        size_max: usize,
     ) -> Option<Self> {
         let cells = cells(entries, include, family);
-        let diagrams = orders.iter().filter_map(|order| Builder::new(&cells, *order).build());
+        let diagrams = orders.iter().filter_map(|order| Builder::new(&cells, *order, size_max).build());
         diagrams.min_by_key(|diagram| diagram.size)
     }
 }
-
-/// More keys than this make a transaction that takes the kernel over a second.
-const SIZE_MAX: usize = 1_000_000;
 
 /// One box of an entry, in coordinates that do not depend on the family.
 struct Cell {
@@ -165,11 +163,12 @@ struct Builder<'a> {
     /// Which cells were active at which depth, and what came of it.
     done: HashMap<(usize, Vec<u32>), NodeIndex>,
     size: usize,
+    size_max: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn new(cells: &'a [Cell], order: [Field; 4]) -> Self {
-        Self { cells, order, nodes: Vec::new(), known: HashMap::new(), done: HashMap::new(), size: 0 }
+    fn new(cells: &'a [Cell], order: [Field; 4], size_max: usize) -> Self {
+        Self { cells, order, nodes: Vec::new(), known: HashMap::new(), done: HashMap::new(), size: 0, size_max }
     }
 
     fn build(mut self) -> Option<Diagram> {
@@ -185,7 +184,7 @@ impl<'a> Builder<'a> {
         if let Node::Branch { arms, .. } = &node {
             self.size += arms.len();
         }
-        if self.size > SIZE_MAX {
+        if self.size > self.size_max {
             return None;
         }
         let index = NodeIndex(self.nodes.len());

@@ -67,10 +67,10 @@ pub(super) fn plain(
     entries: &[Entry],
     include: impl Fn(&Entry) -> bool,
     family: Family,
+    path: Path,
     name: &str,
     suffix: &str,
 ) -> Vec<String> {
-    let path = if name.ends_with("_out") { Path::Output } else { Path::Input };
     let included = entries.iter().filter(|entry| include(entry));
     included
         .flat_map(|entry| {

@@ -9,7 +9,7 @@ mod linear;
 mod text;
 mod transaction;
 
-pub use body::{body, name_set, name_sets, timeout_objects};
+pub use body::{body, body_of_lists, name_set, name_sets, timeout_objects};
 pub use transaction::{
     BLOCKS_TABLE, Confirm, Generation, Installed, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
 };

@@ -175,7 +175,11 @@ impl Packet {
             Upper::Icmp { .. } => (u16::from_be_bytes([self.icmp_rest[0], self.icmp_rest[1]]), 0),
             Upper::Other(_) => (0, 0),
         };
-        let protocol = self.flow.protocol().0;
+        // Behind an IPv6 authentication header conntrack sees the ESP that `bytes` puts there.
+        let protocol = match (self.flow.family(), self.flow.protocol()) {
+            (Family::V6, Protocol::AH) => Protocol::ESP.0,
+            (_, protocol) => protocol.0,
+        };
         if (one, from) <= (two, to) { (one, two, protocol, from, to) } else { (two, one, protocol, to, from) }
     }
 }

@@ -6,7 +6,10 @@ use std::fmt;
 use ringwall_node::kernel::Counter;
 use ringwall_packet::Family;
 use ringwall_ruleset::Path;
-use ringwall_ruleset::nftables::{BLOCKS_TABLE, Confirm, Generation, Installed, TABLE, confirm, name_set, name_sets, remove, transaction};
+use ringwall_ruleset::nftables::{
+    BLOCKS_TABLE, Confirm, Generation, Installed, TABLE, body, body_of_lists, confirm, name_set, name_sets, remove,
+    transaction,
+};
 
 use super::oracle::{Blocks, Expected, Loaded};
 use super::packets::{Packet, Packets, Tuple};
@@ -172,6 +175,10 @@ impl Run<'_, '_> {
             Confirm::Within(_) => self.testbed.enforced()?.installed,
         };
         let mut text = transaction(&loaded.ruleset, loaded.generation, &installed, confirm);
+        if self.random.chance(15) {
+            let bodies = [body, body_of_lists].map(|write| write(&loaded.ruleset, loaded.generation));
+            text = text.replace(&bodies[0], &bodies[1]);
+        }
         for (name, family) in name_sets(&loaded.ruleset) {
             let answers = elements(&loaded.case.answers[&name], family);
             text.push_str(&format!("add element inet {TABLE} {} {{ {answers} }}\n", name_set(&name, family)));
@@ -235,35 +242,35 @@ impl Run<'_, '_> {
     /// Sends packets that leave nothing behind, together, and each by itself where they differ from
     /// what is expected.
     pub fn compare(&mut self, loaded: &Loaded, packets: &[Packet]) -> Result<()> {
-            let expected: Vec<Expected> = packets
-                .iter()
-                .map(|packet| loaded.expect(packet, packet.first_state().into(), &self.blocks, self.now))
-                .collect();
-            self.tally.flows += packets.len();
-            self.tally.accepted += expected.iter().filter(|expected| expected.is_accepted).count();
-            self.tally.on_boundary += packets.iter().filter(|packet| packet.on_boundary).count();
-            self.tally.of_ipv6 += packets.iter().filter(|packet| packet.flow.family() == Family::V6).count();
+        let expected: Vec<Expected> = packets
+            .iter()
+            .map(|packet| loaded.expect(packet, packet.first_state().into(), &self.blocks, self.now))
+            .collect();
+        self.tally.flows += packets.len();
+        self.tally.accepted += expected.iter().filter(|expected| expected.is_accepted).count();
+        self.tally.on_boundary += packets.iter().filter(|packet| packet.on_boundary).count();
+        self.tally.of_ipv6 += packets.iter().filter(|packet| packet.flow.family() == Family::V6).count();
+        let observed = self.testbed.observe(packets)?;
+        if difference(packets, &expected, &observed).is_none() {
+            return Ok(());
+        }
+        // Each by itself: these packets leave nothing behind.
+        let mut found = false;
+        for (packet, expected) in packets.iter().zip(&expected) {
+            let (packets, expected) = (std::slice::from_ref(packet), std::slice::from_ref(expected));
             let observed = self.testbed.observe(packets)?;
-            if difference(packets, &expected, &observed).is_none() {
-                return Ok(());
-            }
-            // Each by itself: these packets leave nothing behind.
-            let mut found = false;
-            for (packet, expected) in packets.iter().zip(&expected) {
-                let (packets, expected) = (std::slice::from_ref(packet), std::slice::from_ref(expected));
-                let observed = self.testbed.observe(packets)?;
-                if let Some(words) = difference(packets, expected, &observed) {
-                    found = true;
-                    self.disagree(loaded, packet, &words)?;
-                    if self.tally.disagreements.len() >= ENOUGH {
-                        return Ok(());
-                    }
+            if let Some(words) = difference(packets, expected, &observed) {
+                found = true;
+                self.disagree(loaded, packet, &words)?;
+                if self.tally.disagreements.len() >= ENOUGH {
+                    return Ok(());
                 }
             }
-            if !found {
-                let words = difference(packets, &expected, &observed).unwrap_or_default();
-                self.disagree(loaded, &packets[0], &format!("only together with {} others: {words}", packets.len()))?;
-            }
+        }
+        if !found {
+            let words = difference(packets, &expected, &observed).unwrap_or_default();
+            self.disagree(loaded, &packets[0], &format!("only together with {} others: {words}", packets.len()))?;
+        }
         Ok(())
     }
 
@@ -274,6 +281,9 @@ impl Run<'_, '_> {
     }
 
     pub fn disagree(&mut self, loaded: &Loaded, packet: &Packet, words: &str) -> Result<()> {
+        if self.tally.disagreements.len() >= ENOUGH {
+            return Ok(());
+        }
         let policy = &loaded.case.policy;
         let mut text = format!(
             "seed {} node {} {} {:?}: {}\n  {} {} {:?}, TCP flags {}, {:?}, corrupt: {}\n  {words}\n",
