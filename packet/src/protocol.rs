@@ -3,6 +3,11 @@
 use std::fmt;
 
 /// The number in IPv4's Protocol or IPv6's last Next Header field (IANA, "Protocol Numbers").
+///
+/// In IPv6 no packet's protocol is 0, 43, 44 or 60: Linux looks behind these extension headers
+/// (RFC 8200 §4). It stops at AH (51), which is a protocol in both families. Two numbers never get
+/// as far as a rule, since conntrack calls their packets invalid: 59 in IPv6 ("no next header"),
+/// and UDP-Lite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Protocol(pub u8);
 
