@@ -342,13 +342,17 @@ impl Assembly<'_> {
         let label = if label.is_empty() { name } else { label };
         let context = self.context("");
         let flowing = words::flowing_in_prose(text).or(context.flowing);
-        let mut own = said::remarked_ends(&note);
-        if own.is_empty() {
-            own = said::ends(&note).of_machines();
-        }
-        if own.is_empty() {
-            own = said::other_end(&note).of_machines();
-        }
+        let line = one_line(text);
+        let named = said::heading_ends(&label);
+        let label = if named.is_empty() { label } else { String::new() };
+        let readings: [&dyn Fn() -> said::Ends; 4] = [
+            &|| said::remarked_ends(&note),
+            &|| said::ends(&note).of_machines(),
+            &|| said::stated_ends(&line),
+            &|| said::other_end(&line).of_machines(),
+        ];
+        let said = || readings.iter().map(|reading| reading()).find(|ends| !ends.is_empty());
+        let own = if named.is_empty() { said().unwrap_or_default() } else { named };
         let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
         let node: Vec<String> = context.node.iter().cloned().collect();
         let is_outbound = flowing == Some(words::Flowing::Outbound);

@@ -107,7 +107,7 @@ fn pieces(text: &str) -> Vec<&str> {
 fn ports(piece: &str, is_first: bool, is_announced: bool) -> Option<Vec<Entry>> {
     let first = piece.split([' ', '/', ',', ':', '-', '–']).next().unwrap_or("");
     let is_number = first.chars().all(|c| c.is_ascii_digit()) && !first.is_empty();
-    let is_word = matches!(&*first.to_lowercase(), "port" | "ports" | "default");
+    let is_word = matches!(&*first.to_lowercase(), "port" | "ports" | "default" | "allow" | "open" | "permit");
     let is_protocol = words::protocol(first).is_some();
     // "5 minutes", "443 is old"
     if !(is_number || is_word || is_protocol) || is_number && !is_first && piece.split_whitespace().count() > 6 {

@@ -327,7 +327,8 @@ impl TableReader<'_, '_, '_> {
         let first = row.cells.first().filter(|cell| !cell.text.is_empty())?;
         let is_title =
             row.cells.iter().skip(1).all(|cell| cell.text.is_empty() || cell.is_spanned && cell.text == first.text);
-        (is_title && !cell::may_hold_ports(&first.text)).then(|| one_line(&first.text))
+        let is_of_ports = self.columns.role(0).is_some_and(|role| column::PORTS.contains(&role));
+        (is_title && !(is_of_ports && cell::may_hold_ports(&first.text)) && !cell::is_explicit(&first.text)).then(|| one_line(&first.text))
     }
 
     /// The row's texts, one for each column of the header, and which columns are taken from above.
