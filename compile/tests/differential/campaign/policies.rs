@@ -188,10 +188,10 @@ impl Generator<'_> {
             _ => {
                 let mut set = AddressSet::default();
                 for _ in 0..self.random.within(1, 4) {
-                    set = set.union(&self.from_palette());
+                    set = set.union(&self.one_of_palette());
                 }
                 if self.random.chance(25) {
-                    let except = self.from_palette();
+                    let except = self.one_of_palette();
                     set = set.difference(&except);
                 }
                 set
@@ -199,7 +199,7 @@ impl Generator<'_> {
         }
     }
 
-    fn from_palette(&mut self) -> AddressSet {
+    fn one_of_palette(&mut self) -> AddressSet {
         let mut set = AddressSet::default();
         let families = self.random.weighted(&[60, 20, 20]);
         if families != 1 {
