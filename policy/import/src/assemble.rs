@@ -10,6 +10,7 @@ use crate::prose;
 use crate::said;
 use crate::shape;
 use crate::table::{self, Context, Draft, Reading};
+use crate::transport::{ports_of, stated_in};
 use crate::words;
 use crate::{MAX_FLOWS, MAX_ROWS, document};
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
@@ -283,7 +284,7 @@ impl Assembly<'_> {
         let sentences = prose::sentences(&self.said);
         let titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
         let rules = sentences.iter().rev().map(String::as_str).filter(|sentence| prose::is_about_all_ports(sentence));
-        context.protocol = titles.chain(rules).find_map(|text| match &table::stated_in(text)?[..] {
+        context.protocol = titles.chain(rules).find_map(|text| match &stated_in(text)?[..] {
             [only] if text.to_lowercase().contains("port") => Some(*only),
             _ => None,
         });
@@ -370,7 +371,7 @@ impl Assembly<'_> {
         };
         let mut reading = Reading::new(self.guide.source, &context);
         for entry in entries {
-            let transports = match (&entry.transports[..], table::stated_in(&note), words::carrier(&label)) {
+            let transports = match (&entry.transports[..], stated_in(&note), words::carrier(&label)) {
                 ([], ..) if !known.is_empty() => known.clone(),
                 ([], Some(stated), _) => stated.into_iter().map(Transport::Is).collect(),
                 ([], None, Some(protocol)) => vec![Transport::Is(protocol)],
@@ -391,10 +392,7 @@ impl Assembly<'_> {
                 sources: &sources,
                 source_port: Ports::Unstated,
                 destinations: &destinations,
-                services: transports
-                    .iter()
-                    .map(|transport| (*transport, table::ports_of(*transport, &entry, text)))
-                    .collect(),
+                services: transports.iter().map(|transport| (*transport, ports_of(*transport, &entry, text))).collect(),
                 label: label.clone(),
                 note: note.clone(),
                 condition: prose::condition(&one_line(text)),

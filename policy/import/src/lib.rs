@@ -24,6 +24,8 @@ mod protocols;
 mod said;
 mod shape;
 mod table;
+mod token;
+mod transport;
 mod words;
 
 pub use guide::{

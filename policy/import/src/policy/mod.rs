@@ -5,6 +5,7 @@
 //! must be bound, what can't be decided becomes a comment, and the whole file is in the audit stage.
 
 mod groups;
+mod naming;
 mod rules;
 mod yaml;
 
