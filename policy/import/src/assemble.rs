@@ -7,9 +7,10 @@ use crate::document::{Block, one_line};
 use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport};
 use crate::item;
 use crate::prose;
+use crate::reading::{self, Context, Draft, Reading};
 use crate::said;
 use crate::shape;
-use crate::table::{self, Context, Draft, Reading};
+use crate::table;
 use crate::transport::{ports_of, stated_in};
 use crate::words;
 use crate::{MAX_FLOWS, MAX_ROWS, document};
@@ -133,13 +134,13 @@ impl Assembly<'_> {
     fn end_list(&mut self) {
         self.parents.clear();
         if let Some((span, count)) = self.endless.take() {
-            self.diagnostics.push(table::without_ends(self.span(span), count));
+            self.diagnostics.push(reading::without_ends(self.span(span), count));
         }
         if let Some((span, count)) = self.bare.take() {
-            self.diagnostics.push(table::without_protocol(self.span(span), count));
+            self.diagnostics.push(reading::without_protocol(self.span(span), count));
         }
         if let Some((span, is_source)) = self.incomplete.take() {
-            self.diagnostics.push(table::without_end(self.span(span), is_source, "list"));
+            self.diagnostics.push(reading::without_end(self.span(span), is_source, "list"));
         }
     }
 

@@ -21,6 +21,7 @@ mod names;
 mod policy;
 mod prose;
 mod protocols;
+mod reading;
 mod said;
 mod shape;
 mod table;
