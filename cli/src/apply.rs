@@ -250,6 +250,12 @@ fn enforce(
             chain.table, chain.name, chain.base.hook, chain.base.priority, chain.base.policy
         ));
     }
+    for bridge in bridged_uplinks(&ruleset)? {
+        terminal.warn(&format!(
+            "{bridge} is a bridge with an address of this node: what others send through it would count as containers' traffic"
+        ));
+        terminal.say(&format!("  help: name it under the node in the policy, as in `interfaces: {{ uplink: {bridge} }}`"));
+    }
     normalise(node, terminal)?;
     learn_first(node, &ruleset, learn, terminal)?;
     let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record)
@@ -519,7 +525,7 @@ fn bare_floor() -> Ruleset {
         floor: ringwall_ruleset::Floor { dhcp: true, neighbour_discovery: true, multicast_listener: true },
         input: Vec::new(),
         output: Vec::new(),
-        forward: Forward::Containers { unmanaged: BTreeSet::new() },
+        forward: Forward::Containers { unmanaged: BTreeSet::new(), uplinks: BTreeSet::new() },
     }
 }
 
@@ -536,13 +542,29 @@ fn this_node(policy: &Policy) -> Result<String, Failure> {
     }
 }
 
+/// Bridges that have an address of the node but are neither named as its interfaces nor unmanaged.
+fn bridged_uplinks(ruleset: &Ruleset) -> Result<BTreeSet<String>, Failure> {
+    let Forward::Containers { unmanaged, uplinks } = &ruleset.forward else { return Ok(BTreeSet::new()) };
+    let known = |name: &String| unmanaged.contains(name) || uplinks.contains(name);
+    // sysfs has a folder `bridge` for interfaces that are one (net/bridge/br_sysfs_br.c).
+    let is_bridge = |name: &String| std::path::Path::new("/sys/class/net").join(name).join("bridge").is_dir();
+    let found = interface_addresses()?.into_iter().filter(|(_, address)| ruleset.local.contains(*address));
+    Ok(found.map(|(name, _)| name).filter(|name| !known(name) && is_bridge(name)).collect())
+}
+
 fn own_addresses() -> Result<AddressSet, Failure> {
+    Ok(interface_addresses()?.into_iter().map(|(_, address)| address).collect())
+}
+
+/// The kernel's names of this machine's interfaces, with the addresses that each has.
+fn interface_addresses() -> Result<Vec<(String, IpAddr)>, Failure> {
     let interfaces = nix::ifaddrs::getifaddrs()
         .map_err(|error| Failure::new(Exit::Environment, format!("can't read this machine's addresses: {error}")))?;
     let addresses = interfaces.filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+        let found = v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))?;
+        Some((interface.interface_name, found))
     });
     Ok(addresses.collect())
 }

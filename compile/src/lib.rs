@@ -19,7 +19,8 @@ pub fn compile(policy: &Policy, node: &str) -> Option<(Ruleset, Vec<Diagnostic>)
     rules.sort_by_key(|rule| (rule.action == Action::Allow, &rule.id));
     let compiler = Compiler { policy, node, local: node.local(), rules };
     let forward = if node.routes.is_empty() {
-        Forward::Containers { unmanaged: node.unmanaged.clone() }
+        let uplinks = node.interfaces.values().filter(|name| !node.unmanaged.contains(*name)).cloned().collect();
+        Forward::Containers { unmanaged: node.unmanaged.clone(), uplinks }
     } else {
         Forward::Routed(compiler.entries(Path::Forward))
     };

@@ -200,3 +200,17 @@ fn talk(sessions: &mut [(TcpStream, TcpStream)]) {
         word(server, client);
     }
 }
+
+#[test]
+fn a_bridge_that_is_named_as_an_interface_is_an_uplink_and_no_container_s() {
+    let lab = lab();
+    let [edge, user, web] = ["edge", "user", "web"].map(|name| lab.host(name).unwrap());
+    // The same bridge as before, but the policy says that others send through it.
+    load(&edge, ", interfaces: { uplink: docker0 }", "  - { id: out, allow: edge -> any, services: [any] }\n");
+    for ends in &FAMILIES {
+        let _listener = listen(&user, at(ends.user, 7000));
+        assert!(connect(&web, at(ends.user, 7000)).is_err(), "the node routes for others");
+    }
+    assert_eq!(counted(&edge, "g1_out_r_out"), 0);
+    assert!(counted(&edge, "g1_fwd_default") >= 2);
+}

@@ -8,4 +8,4 @@ mod model;
 pub mod nftables;
 
 pub use meaning::{Decider, Path, Verdict};
-pub use model::{Effect, Entry, Floor, Forward, Ruleset};
+pub use model::{CLOCK_MIN, Effect, Entry, Floor, Forward, Ruleset};

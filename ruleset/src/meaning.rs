@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ringwall_packet::Flow;
 
-use crate::model::{Effect, Entry, Forward, Ruleset};
+use crate::model::{CLOCK_MIN, Effect, Entry, Forward, Ruleset};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -66,7 +66,7 @@ impl Ruleset {
     ) -> (Verdict, Decider) {
         let found = self.entries(path).iter().find(|entry| {
             !entry.audit
-                && entry.expires.is_none_or(|expires| now < expires)
+                && entry.is_alive(now)
                 && entry.interface.as_ref().is_none_or(|name| interface(name))
                 && entry.matches(flow, &resolved)
         });
@@ -87,6 +87,11 @@ impl Ruleset {
 }
 
 impl Entry {
+    fn is_alive(&self, now: u64) -> bool {
+        let is_clock_set = now >= CLOCK_MIN || !matches!(self.effect, Effect::Accept { .. });
+        self.expires.is_none_or(|expires| now < expires && is_clock_set)
+    }
+
     fn matches(&self, flow: &Flow, resolved: impl Fn(&str, IpAddr) -> bool) -> bool {
         let destination = if self.names.is_empty() {
             self.destination.contains(flow.destination())

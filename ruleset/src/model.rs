@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use ringwall_packet::{AddressSet, UpperSet};
 
+/// Seconds since the epoch: 2026-11-01. An earlier clock was never set, and can't tell whether an
+/// allow has expired, so that it counts as expired. A deny that expires stays until the clock is right.
+pub const CLOCK_MIN: u64 = 1_793_491_200;
+
 /// What one node enforces, without any state of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
@@ -40,8 +44,9 @@ pub enum Forward {
     Routed(Vec<Entry>),
     /// It routes for nobody but its own containers: a published port is judged as the node's input
     /// by its original destination, a container's own connection as the node's output. What an
-    /// unmanaged bridge forwards is not judged.
-    Containers { unmanaged: BTreeSet<String> },
+    /// unmanaged bridge forwards is not judged. `uplinks` are interfaces that others send on: what
+    /// comes in by one of them is no container's, be it a bridge or not.
+    Containers { unmanaged: BTreeSet<String>, uplinks: BTreeSet<String> },
 }
 
 /// One rule of the policy, clipped to one path through the node.

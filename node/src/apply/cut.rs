@@ -66,7 +66,7 @@ fn judge(
         Forward::Routed(_) => Some(on(Path::Forward, flow)),
         // A container's own connection is judged as the node's. What an unmanaged bridge forwards
         // can't be told from it, so with such bridges nothing forwarded is cut.
-        Forward::Containers { unmanaged } if !unmanaged.is_empty() => None,
+        Forward::Containers { unmanaged, .. } if !unmanaged.is_empty() => None,
         Forward::Containers { .. } => {
             let family = |address: &IpAddr| Family::of(*address) == flow.family();
             let local = ruleset.local.witnesses().find(family)?;

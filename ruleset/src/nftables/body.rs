@@ -143,7 +143,7 @@ impl Writer<'_> {
         self.default_chain(path);
         let judge = format!("{audits}{roots}\t\tgoto {name}_default");
         match (path, &self.ruleset.forward) {
-            (Path::Forward, Forward::Containers { unmanaged }) => self.containers(unmanaged),
+            (Path::Forward, Forward::Containers { unmanaged, uplinks }) => self.containers(unmanaged, uplinks),
             _ => self.entry_chain(path, &judge),
         }
     }
@@ -239,7 +239,7 @@ impl Writer<'_> {
     }
 
     /// Decision 2: on a node that routes for nobody, what it forwards is its containers' traffic.
-    fn containers(&mut self, unmanaged: &BTreeSet<String>) {
+    fn containers(&mut self, unmanaged: &BTreeSet<String>, uplinks: &BTreeSet<String>) {
         let name = self.name(Path::Forward);
         let input = self.name(Path::Input);
         let output = self.name(Path::Output);
@@ -262,8 +262,11 @@ impl Writer<'_> {
         line!(self, "\t\tct state invalid counter name \"{name}_invalid\" {verdict}");
         line!(self, "\t\tct state established,related jump {generation}_established");
         line!(self, "\t\tct status dnat goto {name}_published");
-        // What comes in by a bridge and leaves by something else is a container's own connection;
-        // anything else would make a router of this node.
+        for uplink in uplinks {
+            line!(self, "\t\tiifname \"{uplink}\" goto {name}_default");
+        }
+        // What comes in by another bridge is a container's own connection; anything else would make a
+        // router of this node.
         line!(self, "\t\tmeta iifkind \"bridge\" goto {name}_egress");
         line!(self, "\t\tgoto {name}_default");
         line!(self, "\t}}");

@@ -6,7 +6,7 @@ use ringwall_packet::{AddressSet, Family, IntervalSet, Protocol, UpperCube};
 use super::body::name_set;
 use super::text;
 use crate::meaning::Path;
-use crate::model::{Effect, Entry};
+use crate::model::{CLOCK_MIN, Effect, Entry};
 
 /// The conditions of an entry beside its addresses and ports, each with a space after it: several
 /// alternatives where nft can't say "or", and `""` for none.
@@ -21,6 +21,9 @@ pub(super) fn conditions(
         fixed.push_str(&format!("th sport {} ", text::ports(ports)));
     }
     if let Some(expires) = entry.expires {
+        if matches!(entry.effect, Effect::Accept { .. }) {
+            fixed.push_str(&format!("meta time >= {CLOCK_MIN} "));
+        }
         fixed.push_str(&format!("meta time < {expires} "));
     }
     let interfaces = match (&entry.interface, path) {
