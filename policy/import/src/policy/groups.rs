@@ -97,6 +97,7 @@ impl Groups {
         if matches!(key.as_str(), "any" | "internet" | "internal") {
             key.push_str("-hosts");
         }
+        let key = brief(key);
         let comment = comment(name);
         // The whole name, since two long ones may begin alike.
         End::Group(self.define_role(&singular(&role.to_lowercase()), key, comment, is_source))
@@ -180,6 +181,18 @@ fn is_dns_name(name: &str) -> bool {
             !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
         })
         && labels.last().is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
+}
+
+/// Characters of a name that is still easy to write. The comment beside the group has the rest.
+const BRIEF: usize = 40;
+
+/// Whole words of a long key.
+fn brief(key: String) -> String {
+    if key.len() <= BRIEF {
+        return key;
+    }
+    let start = &key[..key.floor_char_boundary(BRIEF)];
+    start.rsplit_once('-').map_or(start, |(words, _)| words).to_owned()
 }
 
 /// A guide that speaks of "the agent" and of "agents" means one group.

@@ -385,7 +385,7 @@ fn remark(flow: &Flow, services: &[String]) -> String {
     } else {
         &numbered
     };
-    let note = yaml::shorten(&flow.note, 120);
+    let note = yaml::shorten(&flow.note.replace(".; ", "; "), 120);
     [label, &note].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
