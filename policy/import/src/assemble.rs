@@ -46,6 +46,7 @@ pub(crate) fn guide(
         endless: None,
         bare: None,
         incomplete: None,
+        item_context: None,
         parents: Vec::new(),
         in_preamble: true,
     };
@@ -87,6 +88,8 @@ struct Assembly<'a> {
     bare: Option<(Range<usize>, usize)>,
     /// The first item of which an end is not said, and whether it is the source.
     incomplete: Option<(Range<usize>, bool)>,
+    /// What stands around the list at hand, for its next item.
+    item_context: Option<Context>,
     /// The items that the item at hand is inside of, outermost first.
     parents: Vec<String>,
     /// Only lines of metadata so far.
@@ -102,6 +105,9 @@ impl Assembly<'_> {
             return;
         }
         self.in_preamble = false;
+        if !matches!(block, Block::Item { .. }) {
+            self.item_context = None;
+        }
         match block {
             Block::Heading { level, text, span } => self.heading(level, text, span, false),
             Block::Tab { title, span } => {
@@ -267,10 +273,6 @@ impl Assembly<'_> {
             context.flowing = context.flowing.or_else(|| words::flowing_in_prose(title));
             context.node = context.node.or_else(|| said::heading_node(title));
         }
-        context.flowing = context.flowing.or_else(|| {
-            let sentences = prose::sentences(&self.said);
-            sentences.last().and_then(|sentence| words::flowing_in_prose(sentence))
-        });
         let mut said = prose::sentences(&self.said)
             .iter()
             .map(|sentence| said::ends(sentence))
@@ -282,6 +284,11 @@ impl Assembly<'_> {
         }
         context.is_denied = words::denies(caption) || titles.first().is_some_and(|title| words::denies(title));
         context.ends = said;
+        // A direction of nothing in particular says nothing.
+        if context.node.is_some() || !context.ends.is_empty() {
+            let last = prose::sentences(&self.said).pop();
+            context.flowing = context.flowing.or_else(|| last.as_deref().and_then(words::flowing_in_prose));
+        }
         let sentences = prose::sentences(&self.said);
         let titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
         let rules = sentences.iter().rev().map(String::as_str).filter(|sentence| prose::is_about_all_ports(sentence));
@@ -342,7 +349,7 @@ impl Assembly<'_> {
         };
         let (known, name) = parent.unwrap_or_default();
         let label = if label.is_empty() { name } else { label };
-        let context = self.context("");
+        let context = self.item_context.take().unwrap_or_else(|| self.context(""));
         let flowing = words::flowing_in_prose(text).or(context.flowing);
         let line = one_line(text);
         let named = said::heading_ends(&label);
@@ -403,6 +410,7 @@ impl Assembly<'_> {
             reading.emit(draft, span.clone(), 0);
         }
         let mut flows: Vec<Flow> = reading.flows;
+        self.item_context = Some(context);
         if direction == Direction::Unknown {
             self.endless.get_or_insert((span, 0)).1 += 1;
         } else if sources.is_empty() || destinations.is_empty() {

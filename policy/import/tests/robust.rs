@@ -179,6 +179,7 @@ fn hostile_documents_end() {
         many("::: note\n"),
         many("- 80/tcp: a\n"),
         many("- **a**: b\n"),
+        format!("Ports between {}:\n\n{}", "the port of a node. ".repeat(200), many("- 80/tcp: a to b\n")),
         format!("Ports:\n\n{}", many("a port x ")),
         many("[^"),
         many("*a_"),
