@@ -15,7 +15,6 @@ mod state;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ringwall_packet::AddressSet;
 use ringwall_ruleset::nftables::{self, Confirm, Generation, Installed, TABLE};
 use ringwall_ruleset::Ruleset;
 
@@ -63,7 +62,7 @@ pub fn text(
     answers: &BTreeMap<String, Answer>,
 ) -> String {
     let mut text = nftables::transaction(ruleset, generation, installed, confirm);
-    text.push_str(&name_elements(answers, &AddressSet::default()));
+    text.push_str(&name_elements(generation, answers));
     text
 }
 
@@ -100,7 +99,7 @@ pub fn apply(
     // From nothing, but else the same chains, so that their digest is the same after a reboot.
     let nothing = Installed { fallen: enforced.installed.fallen.clone(), ..Installed::default() };
     let boot = nftables::transaction(ruleset, generation, &nothing, Confirm::Never);
-    let boot = boot + &name_elements(&record.answers, &AddressSet::default());
+    let boot = boot + &name_elements(generation, &record.answers);
     // Numbers rise even when the program is killed right here.
     state.begin(generation, record, &boot)?;
     nft.load(&text)?;
@@ -209,16 +208,16 @@ pub fn foreign_chains(netfilter: &mut Netfilter) -> Result<Vec<ForeignChain>, Ap
         .collect())
 }
 
-/// Fills the sets of DNS names. Answers that are `refused` are left out.
-fn name_elements(answers: &BTreeMap<String, Answer>, refused: &AddressSet) -> String {
+/// Fills the sets of DNS names.
+fn name_elements(generation: Generation, answers: &BTreeMap<String, Answer>) -> String {
     let mut text = String::new();
     for (name, answer) in answers {
         for family in ringwall_packet::Family::ALL {
             let of_family = |address: &&IpAddr| ringwall_packet::Family::of(**address) == family;
-            let addresses = answer.addresses.iter().filter(of_family).filter(|address| !refused.contains(**address));
+            let addresses = answer.addresses.iter().filter(of_family);
             let keys: Vec<String> = addresses.map(IpAddr::to_string).collect();
             if !keys.is_empty() {
-                let set = nftables::name_set(name, family);
+                let set = nftables::name_set(generation, name, family);
                 text.push_str(&format!("add element inet {TABLE} {set} {{ {} }}\n", keys.join(", ")));
             }
         }

@@ -21,16 +21,17 @@ use super::{LOG_GROUP, text};
 use crate::meaning::Path;
 use crate::model::{Effect, Entry, Forward, Ruleset};
 
-/// The name sets that the ruleset looks into, shared by all generations: DNS name, family.
+/// The name sets that the ruleset looks into: DNS name, family.
 pub fn name_sets(ruleset: &Ruleset) -> BTreeSet<(String, Family)> {
     let entries = Path::ALL.iter().flat_map(|path| ruleset.entries(*path));
     let names = entries.flat_map(|entry| &entry.names);
     names.flat_map(|name| Family::ALL.map(|family| (name.clone(), family))).collect()
 }
 
-/// The set that holds the addresses of a DNS name.
-pub fn name_set(name: &str, family: Family) -> String {
-    format!("names{}_{name}", text::digit(family))
+/// The set that holds the addresses of a DNS name, one for each generation: what a trial was
+/// answered goes with it.
+pub fn name_set(generation: Generation, name: &str, family: Family) -> String {
+    format!("{generation}_names{}_{name}", text::digit(family))
 }
 
 /// Seconds of every session timeout: one `ct timeout` object per value and family, shared by all
@@ -118,7 +119,7 @@ impl Writer<'_> {
                 let Some(diagram) = Diagram::smallest(entries, include, family, orders(path), self.keys_max) else {
                     // Too many keys for maps: one rule per entry decides the same, only slower.
                     let chain = format!("{name}{}{}_list", text::digit(family), stage.suffix());
-                    let lines = linear::plain(entries, |entry| stage.includes(entry), family, path, &name, stage.suffix());
+                    let lines = linear::plain(self.generation, entries, |entry| stage.includes(entry), family, path, &name, stage.suffix());
                     self.chain(&chain, &lines, (stage == Stage::Enforced).then(|| format!("goto {name}_default")));
                     match stage {
                         Stage::Enforced => writeln!(roots, "\t\tmeta nfproto {nfproto} goto {chain}"),
@@ -190,7 +191,7 @@ impl Writer<'_> {
         line!(self, "\tcounter {name}_untracked {{ }}");
         let mut lines = Vec::new();
         for family in Family::ALL {
-            lines.extend(linear::answers(self.ruleset.entries(opposite), family));
+            lines.extend(linear::answers(self.generation, self.ruleset.entries(opposite), family));
         }
         if !lines.is_empty() {
             self.chain(&format!("{name}_answers"), &lines, None);
@@ -247,8 +248,8 @@ impl Writer<'_> {
         let mut published = Vec::new();
         let mut egress = Vec::new();
         for family in Family::ALL {
-            published.extend(linear::published(&self.ruleset.input, family, &input));
-            egress.extend(linear::egress(&self.ruleset.output, family, &self.ruleset.local, &output));
+            published.extend(linear::published(generation, &self.ruleset.input, family, &input));
+            egress.extend(linear::egress(generation, &self.ruleset.output, family, &self.ruleset.local, &output));
         }
         self.chain(&format!("{name}_published"), &published, Some(format!("goto {input}_default")));
         self.chain(&format!("{name}_egress"), &egress, Some(format!("goto {output}_default")));
@@ -455,7 +456,7 @@ impl Chains<'_> {
                         let target = rule_chain(candidate);
                         let entry = &entries[candidate.entry];
                         let ports = candidate.source_ports.as_ref();
-                        linear::conditions(entry, ports, self.family, self.path)
+                        linear::conditions(writer.generation, entry, ports, self.family, self.path)
                             .into_iter()
                             .map(move |condition| format!("{condition}goto {target}"))
                     })

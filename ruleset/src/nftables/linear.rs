@@ -4,6 +4,7 @@
 use ringwall_packet::{AddressSet, Family, IntervalSet, Protocol, UpperCube};
 
 use super::body::name_set;
+use super::transaction::Generation;
 use super::text;
 use crate::meaning::Path;
 use crate::model::{CLOCK_MIN, Effect, Entry};
@@ -11,6 +12,7 @@ use crate::model::{CLOCK_MIN, Effect, Entry};
 /// The conditions of an entry beside its addresses and ports, each with a space after it: several
 /// alternatives where nft can't say "or", and `""` for none.
 pub(super) fn conditions(
+    generation: Generation,
     entry: &Entry,
     source_ports: Option<&IntervalSet<u16>>,
     family: Family,
@@ -36,7 +38,7 @@ pub(super) fn conditions(
         vec![String::new()]
     } else {
         let ip = text::ip(family);
-        entry.names.iter().map(|name| format!("{ip} daddr @{} ", name_set(name, family))).collect()
+        entry.names.iter().map(|name| format!("{ip} daddr @{} ", name_set(generation, name, family))).collect()
     };
     let pairs = interfaces.iter().flat_map(|interface| names.iter().map(move |name| (interface, name)));
     pairs.map(|(interface, name)| format!("{interface}{name}{fixed}")).collect()
@@ -67,6 +69,7 @@ const ORIGINAL: Fields = Fields {
 
 /// One line per entry and box, as the diagram would decide.
 pub(super) fn plain(
+    generation: Generation,
     entries: &[Entry],
     include: impl Fn(&Entry) -> bool,
     family: Family,
@@ -78,37 +81,43 @@ pub(super) fn plain(
     included
         .flat_map(|entry| {
             let target = format!("goto {name}_r_{}{suffix}", entry.id);
-            lines(entry, family, &REQUEST, path, &entry.source, &entry.destination, &target)
+            lines(generation, entry, family, &REQUEST, path, &entry.source, &entry.destination, &target)
         })
         .collect()
 }
 
 /// Accepts answers to what the entries allow; a denied flow's answer returns.
-pub(super) fn answers(entries: &[Entry], family: Family) -> Vec<String> {
+pub(super) fn answers(generation: Generation, entries: &[Entry], family: Family) -> Vec<String> {
     let enforced = entries.iter().filter(|entry| !entry.audit && entry.names.is_empty());
     enforced
         .flat_map(|entry| {
             let verdict = if matches!(entry.effect, Effect::Accept { .. }) { "accept" } else { "return" };
             // The answer uses the interface of the request the other way round.
-            lines(entry, family, &ANSWER, Path::Forward, &entry.source, &entry.destination, verdict)
+            lines(generation, entry, family, &ANSWER, Path::Forward, &entry.source, &entry.destination, verdict)
         })
         .collect()
 }
 
 /// Entries of the input, for packets that a published port has translated.
-pub(super) fn published(entries: &[Entry], family: Family, input: &str) -> Vec<String> {
+pub(super) fn published(generation: Generation, entries: &[Entry], family: Family, input: &str) -> Vec<String> {
     let enforced = entries.iter().filter(|entry| !entry.audit);
     enforced
         .flat_map(|entry| {
             let target = format!("goto {input}_r_{}", entry.id);
-            lines(entry, family, &ORIGINAL, Path::Input, &entry.source, &entry.destination, &target)
+            lines(generation, entry, family, &ORIGINAL, Path::Input, &entry.source, &entry.destination, &target)
         })
         .collect()
 }
 
 /// Entries of the output whose source is one of the node's addresses, for packets that a
 /// container sends: they leave with the node's address.
-pub(super) fn egress(entries: &[Entry], family: Family, local: &AddressSet, output: &str) -> Vec<String> {
+pub(super) fn egress(
+    generation: Generation,
+    entries: &[Entry],
+    family: Family,
+    local: &AddressSet,
+    output: &str,
+) -> Vec<String> {
     let any = AddressSet::full();
     let enforced = entries.iter().filter(|entry| {
         // Which address of the node they leave with is not known here. An allow counts only where
@@ -125,12 +134,13 @@ pub(super) fn egress(entries: &[Entry], family: Family, local: &AddressSet, outp
     enforced
         .flat_map(|entry| {
             let target = format!("goto {output}_r_{}", entry.id);
-            lines(entry, family, &REQUEST, Path::Output, &any, &entry.destination, &target)
+            lines(generation, entry, family, &REQUEST, Path::Output, &any, &entry.destination, &target)
         })
         .collect()
 }
 
 fn lines(
+    generation: Generation,
     entry: &Entry,
     family: Family,
     fields: &Fields,
@@ -160,7 +170,7 @@ fn lines(
     cubes
         .flat_map(|cube| {
             let matches = upper_match(cube, family, fields);
-            let conditions = conditions(entry, None, family, path);
+            let conditions = conditions(generation, entry, None, family, path);
             let head = &head;
             conditions.into_iter().map(move |condition| format!("{head}{matches}{condition}{target}"))
         })

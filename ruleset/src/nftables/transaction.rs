@@ -39,7 +39,7 @@ impl Generation {
 
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.checked_add(1).expect("fewer than 2^32 generations"))
+        Self(self.0.saturating_add(1))
     }
 
     /// `g42` or `g42_in_default` -> 42.
@@ -97,7 +97,7 @@ pub fn transaction(ruleset: &Ruleset, generation: Generation, installed: &Instal
     }
     for (name, family) in name_sets(ruleset) {
         let address = format!("ipv{}_addr", text::digit(family));
-        line!(text, "\tset {} {{\n\t\ttype {address}\n\t\tsize 1024\n\t\tflags timeout\n\t}}", name_set(&name, family));
+        line!(text, "\tset {} {{\n\t\ttype {address}\n\t\tsize 1024\n\t\tflags timeout\n\t}}", name_set(generation, &name, family));
     }
     for seconds in timeout_objects(ruleset) {
         for family in Family::ALL {

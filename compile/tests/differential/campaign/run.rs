@@ -181,7 +181,7 @@ impl Run<'_, '_> {
         }
         for (name, family) in name_sets(&loaded.ruleset) {
             let answers = elements(&loaded.case.answers[&name], family);
-            text.push_str(&format!("add element inet {TABLE} {} {{ {answers} }}\n", name_set(&name, family)));
+            text.push_str(&format!("add element inet {TABLE} {} {{ {answers} }}\n", name_set(loaded.generation, &name, family)));
         }
         self.testbed.load(&text)?;
         if confirm == Confirm::Never {
