@@ -4,9 +4,7 @@
 //! block that is read out of its place: what a sentence says holds until the next heading or table.
 
 use crate::document::{Block, one_line};
-use crate::guide::{
-    Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport,
-};
+use crate::guide::{Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport};
 use crate::item;
 use crate::prose;
 use crate::reading::{self, Context, Draft, Reading};
@@ -54,32 +52,17 @@ pub(crate) fn guide(
     };
     let title = read(&mut |block| assembly.block(block));
     assembly.end_list();
-    assembly
-        .diagnostics
-        .sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
-    let Assembly {
-        mut guide,
-        mut diagnostics,
-        ..
-    } = assembly;
+    assembly.diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
+    let Assembly { mut guide, mut diagnostics, .. } = assembly;
     if let Some(title) = title.filter(|title| !title.is_empty()) {
         guide.title = title;
     }
     if guide.title.is_empty() {
-        guide.title = guide
-            .sections
-            .first()
-            .map(|section| section.title.clone())
-            .unwrap_or_default();
+        guide.title = guide.sections.first().map(|section| section.title.clone()).unwrap_or_default();
     }
-    let ends: std::collections::HashSet<String> = guide
-        .flows
-        .iter()
-        .flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()])
-        .collect();
-    guide.legend.retain(|entry| {
-        ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short)
-    });
+    let ends: std::collections::HashSet<String> =
+        guide.flows.iter().flat_map(|flow| [flow.source.to_lowercase(), flow.destination.to_lowercase()]).collect();
+    guide.legend.retain(|entry| ends.contains(&entry.short.to_lowercase()) || is_abbreviation(&entry.short));
     if guide.flows.is_empty() && guide.undecided.is_empty() && diagnostics.is_empty() {
         let diagnostic = Diagnostic::warning("RW1002", "no table of ports is found")
             .help("a table needs a column whose header says `port`; see `ringwall explain RW1002`");
@@ -141,18 +124,9 @@ impl Assembly<'_> {
             Block::Note { kind, text, span } => {
                 self.timeouts(&text, &span);
                 let span = self.span(span);
-                self.guide.notes.push(Note {
-                    kind,
-                    text: one_line(&text),
-                    span,
-                });
+                self.guide.notes.push(Note { kind, text: one_line(&text), span });
             }
-            Block::Item {
-                text,
-                key,
-                depth,
-                span,
-            } => {
+            Block::Item { text, key, depth, span } => {
                 self.parents.truncate(depth.saturating_sub(1));
                 self.item(&text, &key, span);
                 self.parents.resize(depth.saturating_sub(1), String::new());
@@ -166,16 +140,13 @@ impl Assembly<'_> {
     fn end_list(&mut self) {
         self.parents.clear();
         if let Some((span, count)) = self.endless.take() {
-            self.diagnostics
-                .push(reading::without_ends(self.span(span), count));
+            self.diagnostics.push(reading::without_ends(self.span(span), count));
         }
         if let Some((span, count)) = self.bare.take() {
-            self.diagnostics
-                .push(reading::without_protocol(self.span(span), count));
+            self.diagnostics.push(reading::without_protocol(self.span(span), count));
         }
         if let Some((span, is_source)) = self.incomplete.take() {
-            self.diagnostics
-                .push(reading::without_end(self.span(span), is_source, "list"));
+            self.diagnostics.push(reading::without_end(self.span(span), is_source, "list"));
         }
     }
 
@@ -188,10 +159,7 @@ impl Assembly<'_> {
         let Some((key, value)) = text.split_once(':') else {
             return false;
         };
-        let is_key = !key.is_empty()
-            && key
-                .chars()
-                .all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let is_key = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
         if is_key && key.eq_ignore_ascii_case("title") {
             self.guide.title = value.trim().to_owned();
         }
@@ -208,21 +176,10 @@ impl Assembly<'_> {
         while let Some(index) = parent.filter(|index| self.guide.sections[*index].level >= level) {
             parent = self.guide.sections[index].parent;
         }
-        let condition = if is_tab {
-            Some(title.clone())
-        } else {
-            prose::condition(&title)
-        };
+        let condition = if is_tab { Some(title.clone()) } else { prose::condition(&title) };
         let span = self.span(span);
         self.section = Some(self.guide.sections.len());
-        self.guide.sections.push(Section {
-            title,
-            level,
-            is_tab,
-            parent,
-            condition,
-            span,
-        });
+        self.guide.sections.push(Section { title, level, is_tab, parent, condition, span });
         self.said.clear();
     }
 
@@ -232,10 +189,7 @@ impl Assembly<'_> {
         }
         self.timeouts(text, &span);
         for sentence in prose::sentences(text) {
-            let said = Context {
-                section: self.section,
-                ..Context::default()
-            };
+            let said = Context { section: self.section, ..Context::default() };
             let mut reading = Reading::new(self.guide.source, &said);
             let condition = prose::condition(&sentence);
             for stated in prose::stated(&sentence) {
@@ -283,12 +237,9 @@ impl Assembly<'_> {
                 .take_while(|flow| flow.section >= self.section)
                 .any(|flow| flow.section == self.section)
         {
-            self.guide.sections[section]
-                .condition
-                .get_or_insert(condition);
+            self.guide.sections[section].condition.get_or_insert(condition);
         }
-        self.said
-            .push_str(text.trim_end().trim_end_matches([':', '.']));
+        self.said.push_str(text.trim_end().trim_end_matches([':', '.']));
         self.said.push_str(".\n");
         if self.said.len() > SAID {
             let start = self.said.ceil_char_boundary(self.said.len() - SAID);
@@ -300,30 +251,17 @@ impl Assembly<'_> {
         for sentence in prose::sentences(text) {
             if let Some(seconds) = prose::session_timeout(&sentence) {
                 let span = self.span(span.clone());
-                self.guide.timeouts.push(Timeout {
-                    section: self.section,
-                    seconds,
-                    span,
-                });
+                self.guide.timeouts.push(Timeout { section: self.section, seconds, span });
             }
         }
     }
 
     fn context(&self, caption: &str) -> Context {
         // A short line above a table is its title: "**Worker nodes**", "Inbound:".
-        let last = prose::sentences(&self.said)
-            .pop()
-            .filter(|sentence| sentence.split_whitespace().count() <= 6);
-        let caption = if caption.is_empty() {
-            last.as_deref().unwrap_or_default()
-        } else {
-            caption
-        };
-        let mut context = Context {
-            section: self.section,
-            flowing: words::flowing_in_prose(caption),
-            ..Context::default()
-        };
+        let last = prose::sentences(&self.said).pop().filter(|sentence| sentence.split_whitespace().count() <= 6);
+        let caption = if caption.is_empty() { last.as_deref().unwrap_or_default() } else { caption };
+        let mut context =
+            Context { section: self.section, flowing: words::flowing_in_prose(caption), ..Context::default() };
         context.node = said::heading_node(caption).filter(|_| !caption.is_empty());
         let mut titles = Vec::new();
         let mut section = self.section;
@@ -340,40 +278,24 @@ impl Assembly<'_> {
             .map(|sentence| said::ends(sentence))
             .find(|ends| !ends.is_empty())
             .unwrap_or_default();
-        let from_titles = [caption]
-            .into_iter()
-            .chain(titles.first().map(|title| title.as_str()));
-        if let Some(ends) = from_titles
-            .map(said::heading_ends)
-            .find(|ends| !ends.is_empty())
-        {
+        let from_titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
+        if let Some(ends) = from_titles.map(said::heading_ends).find(|ends| !ends.is_empty()) {
             said = ends;
         }
-        context.is_denied =
-            words::denies(caption) || titles.first().is_some_and(|title| words::denies(title));
+        context.is_denied = words::denies(caption) || titles.first().is_some_and(|title| words::denies(title));
         context.ends = said;
         // A direction of nothing in particular says nothing.
         if context.node.is_some() || !context.ends.is_empty() {
             let last = prose::sentences(&self.said).pop();
-            context.flowing = context
-                .flowing
-                .or_else(|| last.as_deref().and_then(words::flowing_in_prose));
+            context.flowing = context.flowing.or_else(|| last.as_deref().and_then(words::flowing_in_prose));
         }
         let sentences = prose::sentences(&self.said);
-        let titles = [caption]
-            .into_iter()
-            .chain(titles.first().map(|title| title.as_str()));
-        let rules = sentences
-            .iter()
-            .rev()
-            .map(String::as_str)
-            .filter(|sentence| prose::is_about_all_ports(sentence));
-        context.protocol = titles
-            .chain(rules)
-            .find_map(|text| match &stated_in(text)?[..] {
-                [only] if text.to_lowercase().contains("port") => Some(*only),
-                _ => None,
-            });
+        let titles = [caption].into_iter().chain(titles.first().map(|title| title.as_str()));
+        let rules = sentences.iter().rev().map(String::as_str).filter(|sentence| prose::is_about_all_ports(sentence));
+        context.protocol = titles.chain(rules).find_map(|text| match &stated_in(text)?[..] {
+            [only] if text.to_lowercase().contains("port") => Some(*only),
+            _ => None,
+        });
         context
     }
 
@@ -381,16 +303,12 @@ impl Assembly<'_> {
         self.rows += table.rows.len();
         if self.rows > MAX_ROWS {
             if self.rows - table.rows.len() <= MAX_ROWS {
-                let message = format!(
-                    "the document has more than {MAX_ROWS} rows; this table and those after it are not read"
-                );
+                let message =
+                    format!("the document has more than {MAX_ROWS} rows; this table and those after it are not read");
                 let start = table.header.first().map_or(0, |cell| cell.span.start);
                 let span = self.span(start..start);
-                self.diagnostics.push(
-                    Diagnostic::error("RW1008", message)
-                        .at(span, "not read")
-                        .help("split the document"),
-                );
+                self.diagnostics
+                    .push(Diagnostic::error("RW1008", message).at(span, "not read").help("split the document"));
             }
             return;
         }
@@ -399,12 +317,7 @@ impl Assembly<'_> {
         let context = self.context(&table.caption);
         let budget = MAX_FLOWS.saturating_sub(self.guide.flows.len());
         if let Some(reading) = table::read(self.text, self.guide.source, &context, table, budget) {
-            let Reading {
-                mut flows,
-                mut undecided,
-                mut diagnostics,
-                ..
-            } = reading;
+            let Reading { mut flows, mut undecided, mut diagnostics, .. } = reading;
             self.guide.flows.append(&mut flows);
             self.guide.undecided.append(&mut undecided);
             self.diagnostics.append(&mut diagnostics);
@@ -414,42 +327,24 @@ impl Assembly<'_> {
 
     fn item(&mut self, text: &str, key: &str, span: Range<usize>) {
         self.timeouts(text, &span);
-        if let Some(meaning) = text
-            .strip_prefix(key)
-            .filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
+        if let Some(meaning) = text.strip_prefix(key).filter(|_| !key.is_empty() && key.split_whitespace().count() <= 3)
         {
-            let meaning = meaning
-                .trim_start_matches([':', '-', '–', '—', '=', ' '])
-                .trim_end_matches('.');
+            let meaning = meaning.trim_start_matches([':', '-', '–', '—', '=', ' ']).trim_end_matches('.');
             if meaning.len() < text.len() - key.len()
                 && !meaning.is_empty()
                 && !key.contains(|c: char| c.is_ascii_digit())
             {
                 let span = self.span(span.clone());
                 let short = key.trim_end_matches(':').trim().to_owned();
-                self.guide.legend.push(Abbreviation {
-                    short,
-                    meaning: one_line(meaning),
-                    span,
-                });
+                self.guide.legend.push(Abbreviation { short, meaning: one_line(meaning), span });
             }
         }
-        let title = self
-            .section
-            .map(|section| self.guide.sections[section].title.to_lowercase())
-            .unwrap_or_default();
+        let title = self.section.map(|section| self.guide.sections[section].title.to_lowercase()).unwrap_or_default();
         let said = self.said.to_lowercase();
-        let is_announced = ["port", "firewall"]
-            .iter()
-            .any(|word| said.contains(word) || title.contains(word));
+        let is_announced = ["port", "firewall"].iter().any(|word| said.contains(word) || title.contains(word));
         let parent = self.parents.last().and_then(|text| item::heads_items(text));
         let is_announced = is_announced || parent.is_some();
-        let Some(item::Item {
-            entries,
-            label,
-            note,
-        }) = item::read(text, is_announced)
-        else {
+        let Some(item::Item { entries, label, note }) = item::read(text, is_announced) else {
             return;
         };
         let (known, name) = parent.unwrap_or_default();
@@ -458,30 +353,16 @@ impl Assembly<'_> {
         let flowing = words::flowing_in_prose(text).or(context.flowing);
         let line = one_line(text);
         let named = said::heading_ends(&label);
-        let label = if named.is_empty() {
-            label
-        } else {
-            String::new()
-        };
+        let label = if named.is_empty() { label } else { String::new() };
         let readings: [&dyn Fn() -> said::Ends; 4] = [
             &|| said::remarked_ends(&note),
             &|| said::ends(&note).of_machines(),
             &|| said::stated_ends(&line),
             &|| said::other_end(&line).of_machines(),
         ];
-        let said = || {
-            readings
-                .iter()
-                .map(|reading| reading())
-                .find(|ends| !ends.is_empty())
-        };
-        let own = if named.is_empty() {
-            said().unwrap_or_default()
-        } else {
-            named
-        };
-        let pick =
-            |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
+        let said = || readings.iter().map(|reading| reading()).find(|ends| !ends.is_empty());
+        let own = if named.is_empty() { said().unwrap_or_default() } else { named };
+        let pick = |own: Vec<String>, said: &[String]| if own.is_empty() { said.to_vec() } else { own };
         let node: Vec<String> = context.node.iter().cloned().collect();
         let is_outbound = flowing == Some(words::Flowing::Outbound);
         let mut sources = pick(own.sources, &context.ends.sources);
@@ -493,24 +374,18 @@ impl Assembly<'_> {
         }
         let direction = match own.direction.or(context.ends.direction) {
             Some(direction) => direction,
-            None if sources.is_empty() && destinations.is_empty() && flowing.is_none() => {
-                Direction::Unknown
-            }
+            None if sources.is_empty() && destinations.is_empty() && flowing.is_none() => Direction::Unknown,
             None => Direction::OneWay,
         };
         let mut reading = Reading::new(self.guide.source, &context);
         for entry in entries {
-            let transports = match (
-                &entry.transports[..],
-                stated_in(&note),
-                words::carrier(&label),
-            ) {
+            let transports = match (&entry.transports[..], stated_in(&note), words::carrier(&label)) {
                 ([], ..) if !known.is_empty() => known.clone(),
                 ([], Some(stated), _) => stated.into_iter().map(Transport::Is).collect(),
                 ([], None, Some(protocol)) => vec![Transport::Is(protocol)],
-                ([], None, None) => context.protocol.map_or(vec![Transport::Unstated], |known| {
-                    vec![Transport::Is(known)]
-                }),
+                ([], None, None) => {
+                    context.protocol.map_or(vec![Transport::Unstated], |known| vec![Transport::Is(known)])
+                }
                 (stated, ..) => stated.to_vec(),
             };
             let mut inferred = vec![Field::Source, Field::Destination];
@@ -521,18 +396,11 @@ impl Assembly<'_> {
                 self.bare.get_or_insert((span.clone(), 0)).1 += 1;
             }
             let draft = Draft {
-                action: if context.is_denied {
-                    Action::Deny
-                } else {
-                    Action::Allow
-                },
+                action: if context.is_denied { Action::Deny } else { Action::Allow },
                 sources: &sources,
                 source_port: Ports::Unstated,
                 destinations: &destinations,
-                services: transports
-                    .iter()
-                    .map(|transport| (*transport, ports_of(*transport, &entry, text)))
-                    .collect(),
+                services: transports.iter().map(|transport| (*transport, ports_of(*transport, &entry, text))).collect(),
                 label: label.clone(),
                 note: note.clone(),
                 condition: prose::condition(&one_line(text)),
@@ -552,17 +420,10 @@ impl Assembly<'_> {
     }
 
     fn span(&self, range: Range<usize>) -> Span {
-        Span {
-            source: self.guide.source,
-            start: range.start,
-            end: range.end,
-        }
+        Span { source: self.guide.source, start: range.start, end: range.end }
     }
 }
 
 fn is_abbreviation(short: &str) -> bool {
-    (2..=8).contains(&short.len())
-        && short
-            .chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+    (2..=8).contains(&short.len()) && short.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }

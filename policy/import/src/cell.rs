@@ -72,8 +72,7 @@ pub(crate) fn arrow_here(text: &str) -> (Option<Arrow>, usize) {
     }
     let length = text.len() - text.trim_start_matches(['<', '>', '-', '=']).len();
     let shaft = &text[..length];
-    let is_arrow =
-        length >= 2 && !shaft.contains("><") && (shaft.contains(['-', '=']) || shaft == "<>");
+    let is_arrow = length >= 2 && !shaft.contains("><") && (shaft.contains(['-', '=']) || shaft == "<>");
     let arrow = match (shaft.starts_with('<'), shaft.ends_with('>')) {
         (true, true) => Some(Arrow::Both),
         (true, false) => Some(Arrow::Left),
@@ -86,20 +85,13 @@ pub(crate) fn arrow_here(text: &str) -> (Option<Arrow>, usize) {
 /// Whether a cell may be one of a column of ports.
 pub(crate) fn may_hold_ports(text: &str) -> bool {
     words::is_any(text)
-        || read(text).is_ok_and(|entries| {
-            entries
-                .iter()
-                .any(|entry| !entry.ports.is_empty() || entry.is_any)
-        })
+        || read(text).is_ok_and(|entries| entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any))
 }
 
 /// Whether a cell leaves no doubt that it holds ports: `443/tcp`, `TCP 443`, `TCP/443`.
 pub(crate) fn is_explicit(text: &str) -> bool {
     read(text).is_ok_and(|entries| {
-        !entries.is_empty()
-            && entries
-                .iter()
-                .all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty())
+        !entries.is_empty() && entries.iter().all(|entry| !entry.ports.is_empty() && !entry.transports.is_empty())
     })
 }
 
@@ -121,21 +113,14 @@ pub(crate) fn read(text: &str) -> Result<Vec<Entry>, String> {
         }
     }
     // Without ports, an entry of "N/A (ICMP)" counts only when nothing else is there.
-    if entries
-        .iter()
-        .any(|entry| !entry.ports.is_empty() || entry.is_any)
-    {
-        entries.retain(|entry| {
-            !entry.ports.is_empty() || entry.is_any || entry.transports.iter().any(is_portless)
-        });
+    if entries.iter().any(|entry| !entry.ports.is_empty() || entry.is_any) {
+        entries.retain(|entry| !entry.ports.is_empty() || entry.is_any || entry.transports.iter().any(is_portless));
     }
     Ok(entries)
 }
 
 fn is_portless(transport: &Transport) -> bool {
-    transport
-        .protocol()
-        .is_some_and(|protocol| !protocol.has_ports())
+    transport.protocol().is_some_and(|protocol| !protocol.has_ports())
 }
 
 fn line_entries(line: &str) -> Result<Vec<Entry>, String> {
@@ -165,9 +150,7 @@ impl LineReader {
         match token {
             Token::Number(port) => self.ports(Interval::single(*port)),
             Token::Range(range) => self.ports(*range),
-            Token::Above(port) => {
-                self.ports(Interval::new(*port, u16::MAX).unwrap_or(Interval::single(*port)))
-            }
+            Token::Above(port) => self.ports(Interval::new(*port, u16::MAX).unwrap_or(Interval::single(*port))),
             Token::Any => self.pending_any = true,
             Token::Transport(transports) => self.transports(transports, before, after),
             Token::Word(word) => self.words.push(word.clone()),
@@ -185,31 +168,17 @@ impl LineReader {
     }
 
     fn add(&mut self, transports: &[Transport], ports: Interval<u16>) {
-        if let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.transports == transports)
-        {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.transports == transports) {
             entry.ports.push(ports);
         } else {
-            let entry = Entry {
-                transports: transports.to_vec(),
-                ports: vec![ports],
-                ..Entry::default()
-            };
+            let entry = Entry { transports: transports.to_vec(), ports: vec![ports], ..Entry::default() };
             self.entries.push(entry);
         }
     }
 
     fn transports(&mut self, transports: &[Transport], before: &[Token], after: &[Token]) {
-        let last = before
-            .iter()
-            .rev()
-            .find(|token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Tie));
-        let is_behind_port = matches!(
-            last,
-            Some(Token::Number(_) | Token::Range(_) | Token::Above(_))
-        );
+        let last = before.iter().rev().find(|token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Tie));
+        let is_behind_port = matches!(last, Some(Token::Number(_) | Token::Range(_) | Token::Above(_)));
         let is_tied = is_behind_port && matches!(before.last(), Some(Token::Tie));
         if !self.pending.is_empty() && is_behind_port {
             for ports in std::mem::take(&mut self.pending) {
@@ -221,19 +190,14 @@ impl LineReader {
         if is_tied
             && let Some(prefix) = &self.prefix
             && prefix != transports
-            && let Some(entry) = self
-                .entries
-                .iter_mut()
-                .find(|entry| entry.transports == *prefix)
+            && let Some(entry) = self.entries.iter_mut().find(|entry| entry.transports == *prefix)
             && let Some(ports) = entry.ports.pop()
         {
             self.add(transports, ports);
             return;
         }
         // "80, 443, TCP": nothing follows that it could stand before.
-        let is_last = !after
-            .iter()
-            .any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
+        let is_last = !after.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)));
         if is_last && !self.pending.is_empty() {
             for ports in std::mem::take(&mut self.pending) {
                 self.add(transports, ports);
@@ -245,73 +209,33 @@ impl LineReader {
 
     fn finish(mut self, line: &str) -> Result<Vec<Entry>, String> {
         let label = self.words.join(" ");
-        let doubts = |words: &[&str]| {
-            self.words
-                .iter()
-                .any(|word| words.contains(&word.to_lowercase().as_str()))
-        };
-        if doubts(&[
-            "except",
-            "excluding",
-            "not",
-            "without",
-            "other",
-            "others",
-            "exclude",
-            "remaining",
-            "rest",
-            "else",
-        ]) {
+        let doubts = |words: &[&str]| self.words.iter().any(|word| words.contains(&word.to_lowercase().as_str()));
+        if doubts(&["except", "excluding", "not", "without", "other", "others", "exclude", "remaining", "rest", "else"])
+        {
             return Err("the ports are said by what they are not".to_owned());
         }
         if !self.pending.is_empty() {
             // "any of 80"? A word for all beside numbers is no longer all.
             self.pending_any = false;
-            self.entries.push(Entry {
-                ports: std::mem::take(&mut self.pending),
-                ..Entry::default()
-            });
+            self.entries.push(Entry { ports: std::mem::take(&mut self.pending), ..Entry::default() });
         }
         self.entries.retain(|entry| !entry.ports.is_empty());
         if self.entries.is_empty() {
             if self.pending_any && self.words.len() <= 1 && !is_qualified(&self.words) {
                 let transports = self.prefix.take().unwrap_or_default();
-                self.entries.push(Entry {
-                    transports,
-                    is_any: true,
-                    ..Entry::default()
-                });
-            } else if let Some(prefix) = self
-                .prefix
-                .take()
-                .filter(|prefix| prefix.iter().any(is_portless))
-            {
-                self.entries.push(Entry {
-                    transports: prefix,
-                    ..Entry::default()
-                });
+                self.entries.push(Entry { transports, is_any: true, ..Entry::default() });
+            } else if let Some(prefix) = self.prefix.take().filter(|prefix| prefix.iter().any(is_portless)) {
+                self.entries.push(Entry { transports: prefix, ..Entry::default() });
             } else if self.words.is_empty() && self.prefix.is_none() && self.remarks.is_empty() {
                 return Ok(Vec::new());
             } else {
                 return Err(format!("`{}` holds no port", line.trim()));
             }
         }
-        let label = if is_label(&label) {
-            label
-        } else {
-            String::new()
-        };
-        let words = if label.is_empty() {
-            self.words.join(" ")
-        } else {
-            String::new()
-        };
-        let remark = [words]
-            .into_iter()
-            .chain(self.remarks)
-            .filter(|text| !text.is_empty())
-            .collect::<Vec<_>>()
-            .join("; ");
+        let label = if is_label(&label) { label } else { String::new() };
+        let words = if label.is_empty() { self.words.join(" ") } else { String::new() };
+        let remark =
+            [words].into_iter().chain(self.remarks).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
         for entry in &mut self.entries {
             entry.arrow = self.arrow;
             entry.label.clone_from(&label);
@@ -321,11 +245,7 @@ impl LineReader {
         if let Some(prefix) = self.prefix.filter(|prefix| prefix.iter().all(is_portless))
             && !self.entries.iter().any(|entry| entry.transports == prefix)
         {
-            self.entries.push(Entry {
-                transports: prefix,
-                arrow: self.arrow,
-                ..Entry::default()
-            });
+            self.entries.push(Entry { transports: prefix, arrow: self.arrow, ..Entry::default() });
         }
         Ok(self.entries)
     }
@@ -349,9 +269,7 @@ fn is_qualified(words: &[String]) -> bool {
         "required",
         "listed",
     ];
-    words
-        .iter()
-        .any(|word| QUALIFIERS.contains(&word.to_lowercase().as_str()))
+    words.iter().any(|word| QUALIFIERS.contains(&word.to_lowercase().as_str()))
 }
 
 fn is_label(words: &str) -> bool {

@@ -9,11 +9,8 @@ use csv::{ReaderBuilder, StringRecord};
 use std::ops::Range;
 
 pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) {
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter(text))
-        .from_reader(text.as_bytes());
+    let mut reader =
+        ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter(text)).from_reader(text.as_bytes());
     let mut rows = 0;
     let mut table: Option<Table> = None;
     let mut record = StringRecord::new();
@@ -25,53 +22,26 @@ pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) {
             // Text is UTF-8 and any width is accepted; what else there is ends the file.
             Err(_) => break,
         }
-        let begin = record.position().map_or(start, |position| {
-            usize::try_from(position.byte()).unwrap_or(start)
-        });
+        let begin = record.position().map_or(start, |position| usize::try_from(position.byte()).unwrap_or(start));
         start = usize::try_from(reader.position().byte()).unwrap_or(text.len());
         let span = trim(text, begin..start);
-        let cells: Vec<_> = record
-            .iter()
-            .map(|field| Cell::new(crate::markdown::plain(field), span.clone()))
-            .collect();
+        let cells: Vec<_> = record.iter().map(|field| Cell::new(crate::markdown::plain(field), span.clone())).collect();
         if column::is_header(&cells) {
-            table
-                .take()
-                .map(without_empty_columns)
-                .map(Block::Table)
-                .into_iter()
-                .for_each(&mut *sink);
-            table = Some(Table {
-                header: cells,
-                ..Table::default()
-            });
+            table.take().map(without_empty_columns).map(Block::Table).into_iter().for_each(&mut *sink);
+            table = Some(Table { header: cells, ..Table::default() });
         } else if let Some(table) = &mut table {
             let width = table.header.len();
             rows += 1;
             if rows > MAX_ROWS + 1 {
                 break;
             }
-            table.rows.push(
-                Row {
-                    cells,
-                    span,
-                    is_wider: false,
-                }
-                .fit(width),
-            );
+            table.rows.push(Row { cells, span, is_wider: false }.fit(width));
         } else {
             let words: Vec<_> = cells.iter().map(|cell| &*cell.text).collect();
-            sink(Block::Paragraph {
-                text: words.join(" ").trim().to_owned(),
-                span,
-            });
+            sink(Block::Paragraph { text: words.join(" ").trim().to_owned(), span });
         }
     }
-    table
-        .map(without_empty_columns)
-        .map(Block::Table)
-        .into_iter()
-        .for_each(sink);
+    table.map(without_empty_columns).map(Block::Table).into_iter().for_each(sink);
 }
 
 /// Spreadsheets leave columns beside the table.
@@ -98,10 +68,7 @@ fn without_empty_columns(mut table: Table) -> Table {
 fn delimiter(text: &str) -> u8 {
     let head: String = text.lines().take(20).collect();
     let count = |byte: &u8| head.bytes().filter(|candidate| candidate == byte).count();
-    [b',', b';', b'\t']
-        .into_iter()
-        .max_by_key(|byte| (count(byte), *byte == b','))
-        .unwrap_or(b',')
+    [b',', b';', b'\t'].into_iter().max_by_key(|byte| (count(byte), *byte == b',')).unwrap_or(b',')
 }
 
 fn trim(text: &str, span: Range<usize>) -> Range<usize> {

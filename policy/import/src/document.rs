@@ -68,22 +68,14 @@ pub(crate) struct Cell {
 
 impl Cell {
     pub fn new(text: impl Into<Arc<str>>, span: Range<usize>) -> Self {
-        Self {
-            text: text.into(),
-            span,
-            is_spanned: false,
-        }
+        Self { text: text.into(), span, is_spanned: false }
     }
 }
 
 impl Row {
     /// Takes cells beyond the header away; a row that had text there is marked.
     pub fn fit(mut self, width: usize) -> Self {
-        self.is_wider = self
-            .cells
-            .iter()
-            .skip(width)
-            .any(|cell| !cell.text.is_empty());
+        self.is_wider = self.cells.iter().skip(width).any(|cell| !cell.text.is_empty());
         if !self.is_wider {
             self.cells.truncate(width);
         }

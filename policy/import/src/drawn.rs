@@ -20,66 +20,36 @@ pub(crate) fn table(text: &str, span: Range<usize>) -> Option<Table> {
         })
         .filter(|(_, line)| !line.is_empty())
         .collect();
-    let indent = lines
-        .first()
-        .map(|(_, line)| line.len() - line.trim_start().len())?;
-    let lines: Vec<_> = lines
-        .into_iter()
-        .map(|(range, line)| (range, line.get(indent..).unwrap_or("")))
-        .collect();
+    let indent = lines.first().map(|(_, line)| line.len() - line.trim_start().len())?;
+    let lines: Vec<_> = lines.into_iter().map(|(range, line)| (range, line.get(indent..).unwrap_or(""))).collect();
     grid(&lines).or_else(|| simple(&lines))
 }
 
 type Line<'a> = (Range<usize>, &'a str);
 
 fn is_border(line: &str) -> bool {
-    line.len() > 2
-        && line.starts_with('+')
-        && line.bytes().all(|byte| matches!(byte, b'+' | b'-' | b'='))
+    line.len() > 2 && line.starts_with('+') && line.bytes().all(|byte| matches!(byte, b'+' | b'-' | b'='))
 }
 
 fn grid(lines: &[Line<'_>]) -> Option<Table> {
-    let borders: Vec<usize> = (0..lines.len())
-        .filter(|index| is_border(lines[*index].1))
-        .collect();
+    let borders: Vec<usize> = (0..lines.len()).filter(|index| is_border(lines[*index].1)).collect();
     if borders.first() != Some(&0) || borders.len() < 2 {
         return None;
     }
     // The finest of the borders has all corners.
-    let finest = borders
-        .iter()
-        .map(|index| lines[*index].1)
-        .max_by_key(|line| line.matches('+').count())?;
-    let corners: Vec<usize> = finest
-        .chars()
-        .enumerate()
-        .filter(|(_, c)| *c == '+')
-        .map(|(index, _)| index)
-        .collect();
-    let columns: Vec<Range<usize>> = corners
-        .windows(2)
-        .map(|pair| pair[0] + 1..pair[1])
-        .collect();
+    let finest = borders.iter().map(|index| lines[*index].1).max_by_key(|line| line.matches('+').count())?;
+    let corners: Vec<usize> = finest.chars().enumerate().filter(|(_, c)| *c == '+').map(|(index, _)| index).collect();
+    let columns: Vec<Range<usize>> = corners.windows(2).map(|pair| pair[0] + 1..pair[1]).collect();
     let mut building = Building::new(columns.len());
     for (range, line) in &lines[1..] {
         let chars: Vec<char> = line.chars().collect();
-        let part = |range: &Range<usize>| {
-            chars
-                .get(range.start..range.end.min(chars.len()))
-                .unwrap_or(&[])
-        };
+        let part = |range: &Range<usize>| chars.get(range.start..range.end.min(chars.len())).unwrap_or(&[]);
         let is_rule = |range: &Range<usize>| {
             let part = part(range);
-            part.len() == range.len()
-                && (part.iter().all(|c| *c == '-') || part.iter().all(|c| *c == '='))
+            part.len() == range.len() && (part.iter().all(|c| *c == '-') || part.iter().all(|c| *c == '='))
         };
         if columns.iter().any(is_rule) {
-            building.end_row(
-                &columns
-                    .iter()
-                    .map(|column| !is_rule(column))
-                    .collect::<Vec<_>>(),
-            );
+            building.end_row(&columns.iter().map(|column| !is_rule(column)).collect::<Vec<_>>());
             continue;
         }
         if !line.starts_with('|') {
@@ -101,33 +71,21 @@ fn grid(lines: &[Line<'_>]) -> Option<Table> {
 /// Columns under and over lines of `=`.
 fn simple(lines: &[Line<'_>]) -> Option<Table> {
     let is_rule = |line: &str| {
-        line.contains("= =") | line.contains("=  =")
-            && line.bytes().all(|byte| matches!(byte, b'=' | b' '))
+        line.contains("= =") | line.contains("=  =") && line.bytes().all(|byte| matches!(byte, b'=' | b' '))
     };
     let rules = lines.iter().filter(|(_, line)| is_rule(line)).count();
     if rules < 2 || !is_rule(lines.first()?.1) {
         return None;
     }
     let rule: Vec<char> = lines[0].1.chars().collect();
-    let starts: Vec<usize> = (0..rule.len())
-        .filter(|index| rule[*index] == '=' && (*index == 0 || rule[*index - 1] == ' '))
-        .collect();
+    let starts: Vec<usize> =
+        (0..rule.len()).filter(|index| rule[*index] == '=' && (*index == 0 || rule[*index - 1] == ' ')).collect();
     let mut building = Building::new(starts.len());
     for (range, line) in &lines[1..] {
         let chars: Vec<char> = line.chars().collect();
         let text = |index: usize| -> String {
-            let end = starts
-                .get(index + 1)
-                .copied()
-                .unwrap_or(chars.len())
-                .min(chars.len());
-            chars
-                .get(starts[index]..end)
-                .unwrap_or(&[])
-                .iter()
-                .collect::<String>()
-                .trim()
-                .to_owned()
+            let end = starts.get(index + 1).copied().unwrap_or(chars.len()).min(chars.len());
+            chars.get(starts[index]..end).unwrap_or(&[]).iter().collect::<String>().trim().to_owned()
         };
         // A line without its first column goes on with the row above.
         if is_rule(line) || !text(0).is_empty() {
@@ -152,12 +110,7 @@ struct Building {
 
 impl Building {
     fn new(width: usize) -> Self {
-        Self {
-            table: Table::default(),
-            texts: vec![Vec::new(); width],
-            carried: vec![false; width],
-            span: None,
-        }
+        Self { table: Table::default(), texts: vec![Vec::new(); width], carried: vec![false; width], span: None }
     }
 
     fn add(&mut self, columns: Range<usize>, text: &str, line: &Range<usize>) {
@@ -191,11 +144,7 @@ impl Building {
         if self.table.header.is_empty() {
             self.table.header = cells;
         } else {
-            self.table.rows.push(Row {
-                cells,
-                span,
-                is_wider: false,
-            });
+            self.table.rows.push(Row { cells, span, is_wider: false });
         }
     }
 

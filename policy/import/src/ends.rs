@@ -45,15 +45,8 @@ impl TableReader<'_, '_, '_> {
             destinations: self.names(Role::Destination, texts),
             ..RowEnds::default()
         };
-        for (role, field) in [
-            (Role::Source, Field::Source),
-            (Role::Destination, Field::Destination),
-        ] {
-            if self
-                .columns
-                .of(role)
-                .is_some_and(|column| inherited.contains(&column))
-            {
+        for (role, field) in [(Role::Source, Field::Source), (Role::Destination, Field::Destination)] {
+            if self.columns.of(role).is_some_and(|column| inherited.contains(&column)) {
                 ends.inferred.push(field);
             }
         }
@@ -65,26 +58,17 @@ impl TableReader<'_, '_, '_> {
                 }
             }
         }
-        if self
-            .columns
-            .of(Role::BothWays)
-            .is_some_and(|column| words::is_yes(&texts[column]))
-        {
+        if self.columns.of(Role::BothWays).is_some_and(|column| words::is_yes(&texts[column])) {
             ends.direction = Some(Direction::Both);
         }
-        let direction_text = self
-            .columns
-            .of(Role::Direction)
-            .map(|column| texts[column].clone())
-            .unwrap_or_default();
+        let direction_text = self.columns.of(Role::Direction).map(|column| texts[column].clone()).unwrap_or_default();
         let mut arrow = arrow;
         let mut is_stated = arrow.is_some();
         if let Some((left, found, right)) = cell::arrow(&direction_text) {
             is_stated = true;
             let (left, right) = (names::names(left), names::names(right));
-            let is_half = left.is_empty() != right.is_empty()
-                && ends.sources.is_empty()
-                && ends.destinations.is_empty();
+            let is_half =
+                left.is_empty() != right.is_empty() && ends.sources.is_empty() && ends.destinations.is_empty();
             if !left.is_empty() && !right.is_empty() || is_half {
                 (ends.sources, ends.destinations) = (left, right);
             }
@@ -101,16 +85,10 @@ impl TableReader<'_, '_, '_> {
             arrow = Some(found);
         }
         let group_flowing = self.group.as_deref().and_then(words::flowing_in_prose);
-        let row_flowing = flowing
-            .or_else(|| words::flowing(&direction_text))
-            .filter(|_| arrow.is_none());
+        let row_flowing = flowing.or_else(|| words::flowing(&direction_text)).filter(|_| arrow.is_none());
         is_stated |= row_flowing.is_some();
         let flowing = row_flowing.or(group_flowing).or(context.flowing);
-        if direction_text.len() > 3
-            && !is_stated
-            && ends.sources.is_empty()
-            && ends.destinations.is_empty()
-        {
+        if direction_text.len() > 3 && !is_stated && ends.sources.is_empty() && ends.destinations.is_empty() {
             let found = said::heading_ends(&direction_text);
             is_stated |= !found.is_empty();
             (ends.sources, ends.destinations) = (found.sources, found.destinations);
@@ -121,32 +99,19 @@ impl TableReader<'_, '_, '_> {
         }
 
         // "every worker must reach the managers on these ports": what is in the column then are services.
-        let is_said = !context.ends.sources.is_empty()
-            && !context.ends.destinations.is_empty()
-            && flowing.is_none();
-        let column_node = if is_said {
-            Vec::new()
-        } else {
-            self.names(Role::Node, texts)
-        };
+        let is_said = !context.ends.sources.is_empty() && !context.ends.destinations.is_empty() && flowing.is_none();
+        let column_node = if is_said { Vec::new() } else { self.names(Role::Node, texts) };
         let has_node_column = !column_node.is_empty();
         let group_node = self.group.as_deref().and_then(said::heading_node);
         let node = if has_node_column {
             column_node
         } else {
-            group_node
-                .or_else(|| context.node.clone())
-                .into_iter()
-                .collect()
+            group_node.or_else(|| context.node.clone()).into_iter().collect()
         };
         let peer = self.names(Role::Peer, texts);
 
         if self.columns.has(Role::Peer) {
-            let (inferred, known) = if has_node_column {
-                (None, true)
-            } else {
-                (Some(()), !node.is_empty())
-            };
+            let (inferred, known) = if has_node_column { (None, true) } else { (Some(()), !node.is_empty()) };
             let field = match flowing {
                 Some(Flowing::Inbound) => {
                     (ends.sources, ends.destinations) = (peer, node);
@@ -167,10 +132,7 @@ impl TableReader<'_, '_, '_> {
             });
         } else if ends.sources.is_empty() || ends.destinations.is_empty() {
             let names_both = self.columns.has(Role::Source) && self.columns.has(Role::Destination);
-            if names_both
-                && !is_stated
-                && !(ends.sources.is_empty() && ends.destinations.is_empty())
-            {
+            if names_both && !is_stated && !(ends.sources.is_empty() && ends.destinations.is_empty()) {
                 ends.direction = Some(Direction::Unknown);
             } else {
                 self.complete(&mut ends, &node, has_node_column, flowing);
@@ -197,76 +159,43 @@ impl TableReader<'_, '_, '_> {
     }
 
     /// Takes an end that the row does not name from the node's column, the heading or the sentence before.
-    fn complete(
-        &self,
-        ends: &mut RowEnds,
-        node: &[String],
-        has_node_column: bool,
-        flowing: Option<Flowing>,
-    ) {
+    fn complete(&self, ends: &mut RowEnds, node: &[String], has_node_column: bool, flowing: Option<Flowing>) {
         let said = &self.reading.context.ends;
         let is_outbound = flowing == Some(Flowing::Outbound);
         let neither = ends.sources.is_empty() && ends.destinations.is_empty();
-        let fills_source = if neither {
-            is_outbound
-        } else {
-            ends.sources.is_empty()
-        };
-        let mut infer =
-            |names: &mut Vec<String>, from: &[String], field: Field, is_inferred: bool| {
-                if names.is_empty() && !from.is_empty() {
-                    names.extend_from_slice(from);
-                    if is_inferred {
-                        ends.inferred.push(field);
-                    }
+        let fills_source = if neither { is_outbound } else { ends.sources.is_empty() };
+        let mut infer = |names: &mut Vec<String>, from: &[String], field: Field, is_inferred: bool| {
+            if names.is_empty() && !from.is_empty() {
+                names.extend_from_slice(from);
+                if is_inferred {
+                    ends.inferred.push(field);
                 }
-            };
-        if neither && !has_node_column && !said.sources.is_empty() && !said.destinations.is_empty()
-        {
+            }
+        };
+        if neither && !has_node_column && !said.sources.is_empty() && !said.destinations.is_empty() {
             infer(&mut ends.sources, &said.sources, Field::Source, true);
-            infer(
-                &mut ends.destinations,
-                &said.destinations,
-                Field::Destination,
-                true,
-            );
+            infer(&mut ends.destinations, &said.destinations, Field::Destination, true);
             ends.direction = ends.direction.or(said.direction);
         } else if fills_source {
             infer(
                 &mut ends.sources,
-                if has_node_column || said.sources.is_empty() {
-                    node
-                } else {
-                    &said.sources
-                },
+                if has_node_column || said.sources.is_empty() { node } else { &said.sources },
                 Field::Source,
                 !has_node_column,
             );
             if is_outbound {
-                let others = said
-                    .destinations
-                    .iter()
-                    .filter(|name| !node.iter().any(|node| node.eq_ignore_ascii_case(name)));
-                infer(
-                    &mut ends.destinations,
-                    &others.cloned().collect::<Vec<_>>(),
-                    Field::Destination,
-                    true,
-                );
+                let others =
+                    said.destinations.iter().filter(|name| !node.iter().any(|node| node.eq_ignore_ascii_case(name)));
+                infer(&mut ends.destinations, &others.cloned().collect::<Vec<_>>(), Field::Destination, true);
             }
         } else {
             // A heading "Client ports" is not about ports at which clients listen.
-            let accepts = has_node_column
-                || flowing == Some(Flowing::Inbound)
-                || !node.iter().any(|name| words::is_client(name));
+            let accepts =
+                has_node_column || flowing == Some(Flowing::Inbound) || !node.iter().any(|name| words::is_client(name));
             let node = if accepts { node } else { &[] };
             infer(
                 &mut ends.destinations,
-                if has_node_column || said.destinations.is_empty() {
-                    node
-                } else {
-                    &said.destinations
-                },
+                if has_node_column || said.destinations.is_empty() { node } else { &said.destinations },
                 Field::Destination,
                 !has_node_column,
             );

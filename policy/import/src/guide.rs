@@ -38,10 +38,7 @@ impl Guide {
 
     /// What the guide writes out for an abbreviation, such as `main node` for `MN`.
     pub fn meaning(&self, name: &str) -> Option<&str> {
-        let found = self
-            .legend
-            .iter()
-            .find(|entry| entry.short.eq_ignore_ascii_case(name));
+        let found = self.legend.iter().find(|entry| entry.short.eq_ignore_ascii_case(name));
         found.map(|entry| entry.meaning.as_str())
     }
 }

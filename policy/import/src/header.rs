@@ -6,15 +6,9 @@ use crate::column::Role;
 
 /// What a header says, in English and the other languages that vendors write.
 pub(crate) fn role(header: &str) -> Option<Role> {
-    let text = header
-        .to_lowercase()
-        .replace("port(s)", "ports")
-        .replace("protocol(s)", "protocols")
-        .replace("(s)", "s");
-    let words: Vec<&str> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect();
+    let text =
+        header.to_lowercase().replace("port(s)", "ports").replace("protocol(s)", "protocols").replace("(s)", "s");
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let has = |list: &[&str]| words.iter().any(|word| list.contains(word));
     let is = |list: &[&str]| list.contains(&words.join(" ").as_str());
 
@@ -32,15 +26,7 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         "sport",
         "portrange",
     ]);
-    let protocol = has(&[
-        "protocol",
-        "protocols",
-        "proto",
-        "protokoll",
-        "protocollo",
-        "protocolo",
-        "protocole",
-    ]);
+    let protocol = has(&["protocol", "protocols", "proto", "protokoll", "protocollo", "protocolo", "protocole"]);
     let source = has(&[
         "source",
         "sources",
@@ -86,17 +72,7 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         "destinazione",
     ]) || is_brief && has(&["to"])
         || !source
-            && has(&[
-                "endpoint",
-                "endpoints",
-                "fqdn",
-                "url",
-                "urls",
-                "domain",
-                "domains",
-                "hostname",
-                "hostnames",
-            ]);
+            && has(&["endpoint", "endpoints", "fqdn", "url", "urls", "domain", "domains", "hostname", "hostnames"]);
     let describes = has(&[
         "description",
         "descriptions",
@@ -187,40 +163,16 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         }
         return Some(Role::Port);
     }
-    if is(&[
-        "inbound",
-        "incoming",
-        "ingress",
-        "in",
-        "listens on",
-        "listening on",
-        "listen",
-        "accepts",
-    ]) {
+    if is(&["inbound", "incoming", "ingress", "in", "listens on", "listening on", "listen", "accepts"]) {
         return Some(Role::Inbound);
     }
-    if is(&[
-        "outbound",
-        "outgoing",
-        "egress",
-        "out",
-        "connects to",
-        "communicates on",
-    ]) {
+    if is(&["outbound", "outgoing", "egress", "out", "connects to", "communicates on"]) {
         return Some(Role::Outbound);
     }
-    if !is_brief
-        && describes
-        && !words
-            .first()
-            .is_some_and(|first| matches!(*first, "source" | "destination"))
-    {
+    if !is_brief && describes && !words.first().is_some_and(|first| matches!(*first, "source" | "destination")) {
         return Some(Role::Note);
     }
-    if has(&["bidirectional", "bidir"])
-        || text.contains("bi-directional")
-        || text.contains("two-way")
-    {
+    if has(&["bidirectional", "bidir"]) || text.contains("bi-directional") || text.contains("two-way") {
         return Some(Role::BothWays);
     }
     if source && destination
@@ -244,25 +196,20 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     {
         return Some(Role::Peer);
     }
-    if has(&[
-        "direction",
-        "dir",
-        "richtung",
-        "dirección",
-        "direzione",
-        "initiation",
-    ]) || is(&[
-        "flow",
-        "traffic",
-        "traffic flow",
-        "data flow",
-        "inbound outbound",
-        "ingress egress",
-        "in out",
-        "connection",
-        "communication",
-        "path",
-    ]) {
+    if has(&["direction", "dir", "richtung", "dirección", "direzione", "initiation"])
+        || is(&[
+            "flow",
+            "traffic",
+            "traffic flow",
+            "data flow",
+            "inbound outbound",
+            "ingress egress",
+            "in out",
+            "connection",
+            "communication",
+            "path",
+        ])
+    {
         return Some(Role::Direction);
     }
     let is_place = has(&[
@@ -282,18 +229,10 @@ pub(crate) fn role(header: &str) -> Option<Role> {
         "network",
     ]);
     if source {
-        return Some(if is_place {
-            Role::SourceAddress
-        } else {
-            Role::Source
-        });
+        return Some(if is_place { Role::SourceAddress } else { Role::Source });
     }
     if destination {
-        return Some(if is_place {
-            Role::DestinationAddress
-        } else {
-            Role::Destination
-        });
+        return Some(if is_place { Role::DestinationAddress } else { Role::Destination });
     }
     if protocol
         || has(&["transport", "layer4", "l4"])
@@ -301,14 +240,8 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     {
         return Some(Role::Protocol);
     }
-    if has(&[
-        "permission",
-        "action",
-        "aktion",
-        "acción",
-        "azione",
-        "verdict",
-    ]) || is(&["allow deny", "access", "rule action", "allow", "policy"])
+    if has(&["permission", "action", "aktion", "acción", "azione", "verdict"])
+        || is(&["allow deny", "access", "rule action", "allow", "policy"])
     {
         return Some(Role::Action);
     }
@@ -358,10 +291,8 @@ pub(crate) fn role(header: &str) -> Option<Role> {
     ]) {
         return Some(Role::Node);
     }
-    if has(&[
-        "no", "id", "nr", "rule", "line", "file", "section", "row", "category", "default",
-        "version",
-    ]) || words.is_empty() && text.contains('#')
+    if has(&["no", "id", "nr", "rule", "line", "file", "section", "row", "category", "default", "version"])
+        || words.is_empty() && text.contains('#')
     {
         return Some(Role::Ignored);
     }

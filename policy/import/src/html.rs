@@ -14,22 +14,10 @@ const WIDTH: usize = 32;
 /// Reads the block, and a table that begins in it to its end, which may lie behind blank lines.
 /// Gives the place where it stopped. `is_closed` turns false where the search for an end takes all of the
 /// document, so that it is not made again for each of many.
-pub(crate) fn read(
-    text: &str,
-    span: Range<usize>,
-    is_closed: &mut bool,
-    blocks: &mut Vec<Block>,
-) -> usize {
+pub(crate) fn read(text: &str, span: Range<usize>, is_closed: &mut bool, blocks: &mut Vec<Block>) -> usize {
     let has_table = text[span.clone()].to_ascii_lowercase().contains("<table");
-    let stop = if has_table && *is_closed {
-        text.len()
-    } else {
-        span.end
-    };
-    let mut reader = Reader {
-        base: span.start,
-        ..Reader::default()
-    };
+    let stop = if has_table && *is_closed { text.len() } else { span.end };
+    let mut reader = Reader { base: span.start, ..Reader::default() };
     let mut is_exhausted = true;
     let emitter = DefaultEmitter::<usize>::new_with_span();
     for token in Tokenizer::new_with_emitter(&text[span.start..stop], emitter) {
@@ -143,18 +131,11 @@ pub(crate) fn is_known(name: &str) -> bool {
 
 fn is_component(name: &str) -> bool {
     let bare = name.trim_matches('/');
-    bare.starts_with(|c: char| c.is_ascii_uppercase())
-        && bare.chars().any(|c| c.is_ascii_lowercase())
+    bare.starts_with(|c: char| c.is_ascii_uppercase()) && bare.chars().any(|c| c.is_ascii_lowercase())
 }
 
 pub(crate) fn is_tab(tag: &str) -> bool {
-    matches!(
-        tag_name(tag)
-            .trim_start_matches('/')
-            .to_ascii_lowercase()
-            .as_str(),
-        "tabitem" | "tab"
-    )
+    matches!(tag_name(tag).trim_start_matches('/').to_ascii_lowercase().as_str(), "tabitem" | "tab")
 }
 
 #[derive(Default)]
@@ -194,19 +175,11 @@ impl Reader {
         let name = String::from_utf8_lossy(&tag.name).into_owned();
         let place = self.base + tag.span.start;
         let number = |key: &str| {
-            let value = tag
-                .attributes
-                .get(key.as_bytes())
-                .map(|value| String::from_utf8_lossy(value).into_owned());
-            value
-                .and_then(|value| value.trim().parse::<usize>().ok())
-                .unwrap_or(1)
-                .max(1)
+            let value = tag.attributes.get(key.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
+            value.and_then(|value| value.trim().parse::<usize>().ok()).unwrap_or(1).max(1)
         };
         let attribute = |key: &str| {
-            tag.attributes
-                .get(key.as_bytes())
-                .map(|value| String::from_utf8_lossy(value).trim().to_owned())
+            tag.attributes.get(key.as_bytes()).map(|value| String::from_utf8_lossy(value).trim().to_owned())
         };
         match name.as_str() {
             "script" | "style" => self.hidden += 1,
@@ -232,14 +205,9 @@ impl Reader {
             }
             "tabitem" | "tab" => {
                 self.flush(place);
-                let title = attribute("label")
-                    .or_else(|| attribute("value"))
-                    .or_else(|| attribute("title"));
+                let title = attribute("label").or_else(|| attribute("value")).or_else(|| attribute("title"));
                 let span = place..self.base + tag.span.end;
-                self.blocks.push(Block::Tab {
-                    title: title.unwrap_or_default(),
-                    span,
-                });
+                self.blocks.push(Block::Tab { title: title.unwrap_or_default(), span });
             }
             _ if self.tables.len() == 1 => {
                 let building = &mut self.tables[0];
@@ -260,8 +228,7 @@ impl Reader {
                             building.begin_row(place);
                         }
                         building.is_header_row &= name == "th";
-                        building.cell =
-                            Some((String::new(), place, number("colspan"), number("rowspan")));
+                        building.cell = Some((String::new(), place, number("colspan"), number("rowspan")));
                     }
                     _ => {}
                 }
@@ -288,11 +255,7 @@ impl Reader {
                 self.flush(end);
                 self.blocks.push(Block::TabEnd);
             }
-            "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "p" | "li" | "div"
-                if self.tables.is_empty() =>
-            {
-                self.flush(end)
-            }
+            "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "p" | "li" | "div" if self.tables.is_empty() => self.flush(end),
             "p" | "li" | "div" => self.push("\n", end),
             "td" | "th" if self.tables.len() == 1 => self.tables[0].end_cell(end),
             "tr" if self.tables.len() == 1 => self.tables[0].end_row(end),
@@ -319,14 +282,8 @@ impl Reader {
                 }
                 &mut self.prose
             }
-            Some(Building {
-                caption: Some(caption),
-                ..
-            }) => caption,
-            Some(Building {
-                cell: Some((cell, ..)),
-                ..
-            }) => cell,
+            Some(Building { caption: Some(caption), .. }) => caption,
+            Some(Building { cell: Some((cell, ..)), .. }) => cell,
             Some(_) => return,
         };
         let is_digit = |end: Option<char>| end.is_some_and(|end| end.is_ascii_digit());
@@ -342,27 +299,15 @@ impl Reader {
 
     fn flush(&mut self, end: usize) {
         let text = tidy(&std::mem::take(&mut self.prose));
-        let (level, is_item) = (
-            std::mem::take(&mut self.heading),
-            std::mem::take(&mut self.is_item),
-        );
+        let (level, is_item) = (std::mem::take(&mut self.heading), std::mem::take(&mut self.is_item));
         let span = self.prose_start..end.max(self.prose_start);
         if text.is_empty() {
             return;
         }
         self.blocks.push(match (level, is_item) {
-            (0, true) => Block::Item {
-                text,
-                key: String::new(),
-                depth: 1,
-                span,
-            },
+            (0, true) => Block::Item { text, key: String::new(), depth: 1, span },
             (0, false) => Block::Paragraph { text, span },
-            (level, _) => Block::Heading {
-                level,
-                text: one_line(&text),
-                span,
-            },
+            (level, _) => Block::Heading { level, text: one_line(&text), span },
         });
     }
 }
@@ -394,11 +339,7 @@ impl Building {
         };
         self.carry();
         let text = tidy(&text);
-        let text = if text.contains(['*', '`']) {
-            crate::markdown::plain(&text)
-        } else {
-            text
-        };
+        let text = if text.contains(['*', '`']) { crate::markdown::plain(&text) } else { text };
         let mut cell = Cell::new(text, start..end);
         for _ in 0..columns {
             if self.row.len() >= WIDTH {
@@ -406,8 +347,7 @@ impl Building {
             }
             if rows > 1 {
                 let column = self.row.len();
-                self.carried
-                    .resize(self.carried.len().max(column + 1), None);
+                self.carried.resize(self.carried.len().max(column + 1), None);
                 self.carried[column] = Some((cell.clone(), rows - 1));
             }
             self.row.push(cell.clone());
@@ -428,11 +368,7 @@ impl Building {
         if self.table.rows.is_empty() && (self.is_head || self.is_header_row) {
             self.header_rows.push(cells);
         } else if self.table.rows.len() <= MAX_ROWS {
-            self.table.rows.push(Row {
-                cells,
-                span: self.row_start..end,
-                is_wider: false,
-            });
+            self.table.rows.push(Row { cells, span: self.row_start..end, is_wider: false });
         }
     }
 
@@ -443,11 +379,7 @@ impl Building {
         let width = self.header_rows.iter().map(Vec::len).max().unwrap_or(0);
         for column in 0..width {
             let mut words: Vec<&str> = Vec::new();
-            let cells: Vec<_> = self
-                .header_rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .collect();
+            let cells: Vec<_> = self.header_rows.iter().filter_map(|row| row.get(column)).collect();
             for cell in &cells {
                 if !words.contains(&&*cell.text) {
                     words.push(&cell.text);
@@ -464,10 +396,6 @@ impl Building {
 
 /// Single spaces, no empty lines.
 fn tidy(text: &str) -> String {
-    let lines: Vec<_> = text
-        .split('\n')
-        .map(one_line)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<_> = text.split('\n').map(one_line).filter(|line| !line.is_empty()).collect();
     lines.join("\n")
 }

@@ -36,9 +36,7 @@ pub(crate) fn read(text: &str, is_announced: bool) -> Option<Item> {
             && entries.iter().all(|entry| entry.transports.is_empty())
             && let Some((transports, said)) = protocols(next)
         {
-            entries
-                .iter_mut()
-                .for_each(|entry| entry.transports.clone_from(&transports));
+            entries.iter_mut().for_each(|entry| entry.transports.clone_from(&transports));
             remark = said;
             rest = behind;
         }
@@ -56,18 +54,11 @@ pub(crate) fn read(text: &str, is_announced: bool) -> Option<Item> {
         let is_name = said.split_whitespace().count() <= 3;
         let (label, note) = match (before.is_empty(), own.is_empty()) {
             (false, true) => (before, said),
-            (false, false) => (
-                before,
-                format!("{own}; {said}").trim_end_matches("; ").to_owned(),
-            ),
+            (false, false) => (before, format!("{own}; {said}").trim_end_matches("; ").to_owned()),
             (true, true) if is_name => (said, String::new()),
             (true, _) => (own, said),
         };
-        return Some(Item {
-            entries,
-            label,
-            note,
-        });
+        return Some(Item { entries, label, note });
     }
     None
 }
@@ -75,21 +66,10 @@ pub(crate) fn read(text: &str, is_announced: bool) -> Option<Item> {
 /// The protocols and the name that an item such as "TCP ports:", "RTP UDP" or "SSH" gives to those inside it.
 pub(crate) fn heads_items(text: &str) -> Option<(Vec<Transport>, String)> {
     let text = one_line(text);
-    let words: Vec<&str> = text
-        .split(|c: char| !c.is_alphanumeric() && c != '-')
-        .filter(|word| !word.is_empty())
-        .collect();
-    let known: Vec<_> = words
-        .iter()
-        .filter_map(|word| words::protocol(word))
-        .map(Transport::Is)
-        .collect();
-    let is_rest = |word: &str| {
-        matches!(
-            word,
-            "port" | "ports" | "and" | "the" | "following" | "inbound" | "outbound"
-        )
-    };
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| !word.is_empty()).collect();
+    let known: Vec<_> = words.iter().filter_map(|word| words::protocol(word)).map(Transport::Is).collect();
+    let is_rest = |word: &str| matches!(word, "port" | "ports" | "and" | "the" | "following" | "inbound" | "outbound");
     let name: Vec<&str> = words
         .iter()
         .copied()
@@ -102,16 +82,11 @@ pub(crate) fn heads_items(text: &str) -> Option<(Vec<Transport>, String)> {
 
 /// An item cut at its colons, dashes, arrows, parentheses and sentences.
 fn pieces(text: &str) -> Vec<&str> {
-    const CUTS: [&str; 10] = [
-        ": ", " - ", " – ", " — ", " => ", " -> ", " = ", " (", ") ", ". ",
-    ];
+    const CUTS: [&str; 10] = [": ", " - ", " – ", " — ", " => ", " -> ", " = ", " (", ") ", ". "];
     let mut pieces = Vec::new();
     let mut rest = text;
     loop {
-        let cut = CUTS
-            .iter()
-            .filter_map(|cut| rest.find(cut).map(|at| (at, cut.len())))
-            .min();
+        let cut = CUTS.iter().filter_map(|cut| rest.find(cut).map(|at| (at, cut.len()))).min();
         let Some((at, length)) = cut else {
             break;
         };
@@ -119,8 +94,7 @@ fn pieces(text: &str) -> Vec<&str> {
         rest = &rest[at + length..];
     }
     pieces.push(rest);
-    let trim =
-        |piece: &str| -> usize { piece.len() - piece.trim_end_matches([')', ':', '.', ' ']).len() };
+    let trim = |piece: &str| -> usize { piece.len() - piece.trim_end_matches([')', ':', '.', ' ']).len() };
     pieces
         .into_iter()
         .map(|piece| &piece[..piece.len() - trim(piece)])
@@ -131,35 +105,18 @@ fn pieces(text: &str) -> Vec<&str> {
 
 /// The ports of a piece that begins with them.
 fn ports(piece: &str, is_first: bool, is_announced: bool) -> Option<Vec<Entry>> {
-    let first = piece
-        .split([' ', '/', ',', ':', '-', '–'])
-        .next()
-        .unwrap_or("");
+    let first = piece.split([' ', '/', ',', ':', '-', '–']).next().unwrap_or("");
     let is_number = first.chars().all(|c| c.is_ascii_digit()) && !first.is_empty();
-    let is_word = matches!(
-        &*first.to_lowercase(),
-        "port" | "ports" | "default" | "allow" | "open" | "permit"
-    );
+    let is_word = matches!(&*first.to_lowercase(), "port" | "ports" | "default" | "allow" | "open" | "permit");
     let is_protocol = words::protocol(first).is_some();
     // "5 minutes", "443 is old"
-    if !(is_number || is_word || is_protocol)
-        || is_number && !is_first && piece.split_whitespace().count() > 6
-    {
+    if !(is_number || is_word || is_protocol) || is_number && !is_first && piece.split_whitespace().count() > 6 {
         return None;
     }
-    let entries = cell::read(piece)
-        .ok()
-        .filter(|entries| !entries.is_empty())?;
-    let portless = |entry: &Entry| {
-        is_protocol
-            && is_announced
-            && entry.ports.is_empty()
-            && piece.split_whitespace().count() == 1
-    };
-    entries
-        .iter()
-        .all(|entry| !entry.ports.is_empty() || portless(entry))
-        .then_some(entries)
+    let entries = cell::read(piece).ok().filter(|entries| !entries.is_empty())?;
+    let portless =
+        |entry: &Entry| is_protocol && is_announced && entry.ports.is_empty() && piece.split_whitespace().count() == 1;
+    entries.iter().all(|entry| !entry.ports.is_empty() || portless(entry)).then_some(entries)
 }
 
 /// The protocols that a piece begins with, and what follows them.
@@ -169,10 +126,7 @@ fn protocols(piece: &str) -> Option<(Vec<Transport>, String)> {
     loop {
         let trimmed = rest.trim_start_matches([',', '/', ' ', '&']);
         let trimmed = trimmed.strip_prefix("and ").unwrap_or(trimmed);
-        let word = trimmed
-            .split(|c: char| !c.is_alphanumeric())
-            .next()
-            .unwrap_or("");
+        let word = trimmed.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
         match words::protocol(word) {
             Some(protocol) => found.push(Transport::Is(protocol)),
             None => break,
@@ -180,10 +134,6 @@ fn protocols(piece: &str) -> Option<(Vec<Transport>, String)> {
         rest = &trimmed[word.len()..];
     }
     let said = rest.trim_start_matches([',', ';', ' ', '/']).trim();
-    let said = if said.eq_ignore_ascii_case("only") {
-        ""
-    } else {
-        said
-    };
+    let said = if said.eq_ignore_ascii_case("only") { "" } else { said };
     (!found.is_empty()).then(|| (found, said.to_owned()))
 }

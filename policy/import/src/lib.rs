@@ -30,8 +30,7 @@ mod transport;
 mod words;
 
 pub use guide::{
-    Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport,
-    Undecided,
+    Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided,
 };
 pub use listing::to_csv;
 pub use policy::{Stamp, to_policy};
@@ -53,26 +52,18 @@ pub const MAX_FLOWS: usize = 1 << 19;
 pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
     if bytes.len() > MAX_BYTES {
         let message = format!("`{name}` is larger than {} MiB", MAX_BYTES >> 20);
-        return Err(Diagnostic::error("RW1008", message)
-            .help("cut the pages with the port tables out of it"));
+        return Err(Diagnostic::error("RW1008", message).help("cut the pages with the port tables out of it"));
     }
     match String::from_utf8(bytes) {
         Ok(text) if text.contains('\0') => {
             let diagnostic = Diagnostic::error("RW1001", format!("`{name}` is not text"));
             Err(diagnostic.help("give Markdown or CSV in UTF-8"))
         }
-        Ok(text) => Ok(text
-            .strip_prefix('\u{feff}')
-            .map(str::to_owned)
-            .unwrap_or(text)),
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
         Err(error) => {
             let place = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..place]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count();
-            let message =
-                format!("`{name}` is not UTF-8: line {line} has a byte that does not belong there");
+            let line = 1 + error.as_bytes()[..place].iter().filter(|byte| **byte == b'\n').count();
+            let message = format!("`{name}` is not UTF-8: line {line} has a byte that does not belong there");
             let diagnostic = Diagnostic::error("RW1001", message);
             Err(diagnostic.help("save it as UTF-8, for example with `iconv -t utf-8`"))
         }
@@ -81,18 +72,10 @@ pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
 
 /// Reads one document of `sources`. The end of its name tells CSV from Markdown.
 pub fn read(sources: &Sources, source: SourceId) -> (Guide, Vec<Diagnostic>) {
-    let (name, text) = (
-        sources.name(source).to_ascii_lowercase(),
-        sources.text(source),
-    );
+    let (name, text) = (sources.name(source).to_ascii_lowercase(), sources.text(source));
     if text.len() > MAX_BYTES {
-        let message = format!(
-            "`{}` is larger than {} MiB",
-            sources.name(source),
-            MAX_BYTES >> 20
-        );
-        let diagnostic = Diagnostic::error("RW1008", message)
-            .help("cut the pages with the port tables out of it");
+        let message = format!("`{}` is larger than {} MiB", sources.name(source), MAX_BYTES >> 20);
+        let diagnostic = Diagnostic::error("RW1008", message).help("cut the pages with the port tables out of it");
         return (assemble::empty(source), vec![diagnostic]);
     }
     let is_csv = name.ends_with(".csv") || name.ends_with(".tsv");

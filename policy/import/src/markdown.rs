@@ -17,10 +17,7 @@ const OPTIONS: Options = Options::ENABLE_TABLES
 
 /// Hands out the blocks as they come; gives the title of the front matter.
 pub(crate) fn read(text: &str, sink: &mut dyn FnMut(Block)) -> Option<String> {
-    let mut reader = Reader {
-        text,
-        ..Reader::default()
-    };
+    let mut reader = Reader { text, ..Reader::default() };
     let mut skip_until = 0;
     let mut html_is_closed = true;
     for (event, span) in Parser::new_ext(text, OPTIONS).into_offset_iter() {
@@ -159,11 +156,7 @@ impl Reader<'_> {
         } else if table.header.is_empty() {
             table.header = std::mem::take(&mut self.list_row);
         } else if !self.list_row.is_empty() {
-            let row = Row {
-                cells: std::mem::take(&mut self.list_row),
-                span,
-                is_wider: false,
-            };
+            let row = Row { cells: std::mem::take(&mut self.list_row), span, is_wider: false };
             table.rows.push(row.fit(table.header.len()));
         }
     }
@@ -176,10 +169,7 @@ impl Reader<'_> {
     /// Ends the heading, item or paragraph at hand.
     fn flush(&mut self, end: usize) {
         let prose = std::mem::take(&mut self.prose);
-        let (level, is_item) = (
-            std::mem::take(&mut self.heading),
-            std::mem::take(&mut self.is_item),
-        );
+        let (level, is_item) = (std::mem::take(&mut self.heading), std::mem::take(&mut self.is_item));
         let span = self.start..end;
         if prose.is_empty() {
             return;
@@ -211,11 +201,7 @@ impl Reader<'_> {
                 let opened = rest.trim_start_matches(':').trim();
                 self.close_fence(&mut plain, span.end);
                 if !opened.is_empty() {
-                    self.fence = Some(Fence {
-                        kind: fence_kind(opened),
-                        text: String::new(),
-                        start: span.start,
-                    });
+                    self.fence = Some(Fence { kind: fence_kind(opened), text: String::new(), start: span.start });
                 }
             } else {
                 plain.push(line);
@@ -231,10 +217,7 @@ impl Reader<'_> {
         }
         if let Some(directive) = text.strip_prefix(".. list-table::") {
             let caption = directive.lines().next().unwrap_or("").trim().to_owned();
-            self.list_table = Some(Table {
-                caption,
-                ..Table::default()
-            });
+            self.list_table = Some(Table { caption, ..Table::default() });
             return;
         }
         if self.lists == 0 {
@@ -248,12 +231,7 @@ impl Reader<'_> {
         self.end_indented_tab();
         let depth = self.depth;
         match is_item {
-            true => self.blocks.push(Block::Item {
-                text,
-                key,
-                depth,
-                span,
-            }),
+            true => self.blocks.push(Block::Item { text, key, depth, span }),
             false if self.fence.is_none() => self.blocks.push(Block::Paragraph { text, span }),
             false => {}
         }
@@ -265,11 +243,7 @@ impl Reader<'_> {
         };
         fence.text.push_str(&std::mem::take(plain).join("\n"));
         let text = one_line(&fence.text);
-        self.blocks.push(Block::Note {
-            kind: fence.kind,
-            text,
-            span: fence.start..end,
-        });
+        self.blocks.push(Block::Note { kind: fence.kind, text, span: fence.start..end });
     }
 
     /// Lines with a table among them, and perhaps prose before and after it.
@@ -281,24 +255,15 @@ impl Reader<'_> {
         while index < lines.len() {
             let line = lines[index].clone();
             let raw = &self.text[line.clone()];
-            let next_is_delimiter = lines
-                .get(index + 1)
-                .is_some_and(|next| is_delimiter(&self.text[next.clone()]));
+            let next_is_delimiter = lines.get(index + 1).is_some_and(|next| is_delimiter(&self.text[next.clone()]));
             if next_is_delimiter && raw.contains('|') {
                 self.blocks.extend(table.take().map(Block::Table));
-                table = Some(Table {
-                    header: cells(self.text, line),
-                    ..Table::default()
-                });
+                table = Some(Table { header: cells(self.text, line), ..Table::default() });
                 index += 1;
             } else if let Some(table) = table.as_mut().filter(|_| raw.contains('|')) {
                 if !is_delimiter(raw) && self.rows <= MAX_ROWS {
                     self.rows += 1;
-                    let row = Row {
-                        cells: cells(self.text, line.clone()),
-                        span: line,
-                        is_wider: false,
-                    };
+                    let row = Row { cells: cells(self.text, line.clone()), span: line, is_wider: false };
                     table.rows.push(row.fit(table.header.len()));
                 }
             } else if !raw.trim().is_empty() {
@@ -337,10 +302,7 @@ impl Inline {
             return;
         }
         let touches = |end: Option<char>| end.is_some_and(|end| end.is_ascii_digit());
-        if self.at_boundary
-            && touches(self.text.chars().next_back())
-            && touches(text.chars().next())
-        {
+        if self.at_boundary && touches(self.text.chars().next_back()) && touches(text.chars().next()) {
             self.text.push(GLUE);
         }
         self.at_boundary = false;
@@ -411,11 +373,7 @@ pub(crate) fn plain(raw: &str) -> String {
         inline.event(&event);
     }
     let text = inline.text.strip_prefix('.').unwrap_or(&inline.text);
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join("\n")
 }
 
@@ -426,8 +384,7 @@ fn without_footnotes(raw: &str) -> String {
     while let Some((before, after)) = rest.split_once('[') {
         text.push_str(before);
         let inner = after.split_once(']').filter(|(inner, behind)| {
-            let is_number =
-                !inner.is_empty() && inner.len() < 3 && inner.chars().all(|c| c.is_ascii_digit());
+            let is_number = !inner.is_empty() && inner.len() < 3 && inner.chars().all(|c| c.is_ascii_digit());
             inner.starts_with('^') || is_number && !behind.starts_with('(')
         });
         match inner {
@@ -460,9 +417,7 @@ fn is_delimiter(line: &str) -> bool {
     let line = line.trim_start_matches(['>', ' ', '\t']).trim_end();
     line.contains('-')
         && line.contains('|')
-        && line
-            .bytes()
-            .all(|byte| matches!(byte, b'-' | b':' | b'|' | b' ' | b'\t'))
+        && line.bytes().all(|byte| matches!(byte, b'-' | b':' | b'|' | b' ' | b'\t'))
 }
 
 /// Cells of a line such as `| a | b |`; the outer pipes may be missing.
@@ -509,18 +464,8 @@ fn note_kind(kind: BlockQuoteKind) -> &'static str {
     }
 }
 
-const NOTE_KINDS: [&str; 10] = [
-    "important",
-    "info",
-    "note",
-    "warning",
-    "tip",
-    "caution",
-    "danger",
-    "attention",
-    "hint",
-    "error",
-];
+const NOTE_KINDS: [&str; 10] =
+    ["important", "info", "note", "warning", "tip", "caution", "danger", "attention", "hint", "error"];
 
 /// `**Note:** text` in a quotation is a note of that kind.
 fn quoted_note(kind: &str, text: &str) -> (String, String) {
@@ -536,12 +481,8 @@ fn quoted_note(kind: &str, text: &str) -> (String, String) {
 
 /// The kind of `::: (error) (Important)`, `:::note Title`, `:::{.warning}`: the last word that names one.
 fn fence_kind(opened: &str) -> String {
-    let mut words = opened
-        .rsplit(|c: char| !c.is_alphanumeric())
-        .map(str::to_lowercase);
-    words
-        .find(|word| NOTE_KINDS.contains(&word.as_str()))
-        .unwrap_or_else(|| "note".to_owned())
+    let mut words = opened.rsplit(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+    words.find(|word| NOTE_KINDS.contains(&word.as_str())).unwrap_or_else(|| "note".to_owned())
 }
 
 fn front_matter_title(yaml: &str) -> Option<String> {

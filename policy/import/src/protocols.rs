@@ -32,10 +32,8 @@ pub(crate) fn protocols(text: &str) -> Protocols {
     }
     let main = text.split(['(', '[']).next().unwrap_or(text).trim();
     let main = if main.is_empty() { text } else { main };
-    let words: Vec<&str> = text
-        .split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+'))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+')).filter(|word| !word.is_empty()).collect();
     let mut add = |protocol: Protocol| {
         let transport = Transport::Is(protocol);
         if !found.transports.contains(&transport) {
@@ -74,12 +72,10 @@ pub(crate) fn protocols(text: &str) -> Protocols {
                 | "encrypted"
         ) || word.chars().all(|c| c.is_ascii_digit())
     };
-    let is_application =
-        |word: &str| words::carrier(word).is_some() || words::OVER_BOTH.contains(&word);
+    let is_application = |word: &str| words::carrier(word).is_some() || words::OVER_BOTH.contains(&word);
     let remarks = text.len() > main.len();
-    let main_words = main
-        .split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+'))
-        .filter(|word| !word.is_empty());
+    let main_words =
+        main.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '+')).filter(|word| !word.is_empty());
     if found.transports.is_empty() {
         for word in &lower {
             if let Some(protocol) = words::carrier(word)
@@ -89,13 +85,8 @@ pub(crate) fn protocols(text: &str) -> Protocols {
             }
         }
         main.clone_into(&mut found.label);
-    } else if lower
-        .iter()
-        .any(|word| is_application(word) && words::protocol(word).is_none())
-    {
-        let names = words
-            .iter()
-            .filter(|word| is_application(&word.to_lowercase()));
+    } else if lower.iter().any(|word| is_application(word) && words::protocol(word).is_none()) {
+        let names = words.iter().filter(|word| is_application(&word.to_lowercase()));
         found.label = names.copied().collect::<Vec<_>>().join("/");
     }
     for word in main_words {

@@ -70,11 +70,7 @@ impl<'a> Reading<'a> {
     }
 
     pub fn span(&self, range: Range<usize>) -> Span {
-        Span {
-            source: self.source,
-            start: range.start,
-            end: range.end,
-        }
+        Span { source: self.source, start: range.start, end: range.end }
     }
 
     /// One copy of each name, however many rows bear it.
@@ -87,14 +83,7 @@ impl<'a> Reading<'a> {
         name
     }
 
-    pub fn undecided(
-        &mut self,
-        text: &str,
-        row: Range<usize>,
-        cell: Range<usize>,
-        code: &'static str,
-        reason: &str,
-    ) {
+    pub fn undecided(&mut self, text: &str, row: Range<usize>, cell: Range<usize>, code: &'static str, reason: &str) {
         let diagnostic = Diagnostic::warning(code, format!("the row can't be imported: {reason}"))
             .at(self.span(cell), "this is not understood")
             .help("write the rule by hand; the row is kept as a comment in the policy");
@@ -109,35 +98,20 @@ impl<'a> Reading<'a> {
 
     /// One flow for each source, destination and protocol.
     pub fn emit(&mut self, draft: Draft<'_>, span: Range<usize>, row: u32) {
-        let (source_port, label, note) = (
-            draft.source_port,
-            self.name(&draft.label),
-            self.name(&draft.note),
-        );
-        let condition = draft
-            .condition
-            .as_deref()
-            .map(|condition| self.name(condition));
-        let count =
-            draft.services.len() * draft.sources.len().max(1) * draft.destinations.len().max(1);
+        let (source_port, label, note) = (draft.source_port, self.name(&draft.label), self.name(&draft.note));
+        let condition = draft.condition.as_deref().map(|condition| self.name(condition));
+        let count = draft.services.len() * draft.sources.len().max(1) * draft.destinations.len().max(1);
         if self.flows.len() + count > self.budget {
             if !std::mem::replace(&mut self.is_full, true) {
-                let message = format!(
-                    "the document has more than {MAX_FLOWS} flows; those from here on are not read"
-                );
-                let diagnostic =
-                    Diagnostic::error("RW1008", message).at(self.span(span), "not read");
+                let message = format!("the document has more than {MAX_FLOWS} flows; those from here on are not read");
+                let diagnostic = Diagnostic::error("RW1008", message).at(self.span(span), "not read");
                 self.diagnostics.push(diagnostic.help("split the document"));
             }
             return;
         }
         let empty = [String::new()];
         let or_empty = |names: &'_ [String]| {
-            if names.is_empty() {
-                empty.to_vec()
-            } else {
-                names.to_vec()
-            }
+            if names.is_empty() { empty.to_vec() } else { names.to_vec() }
         };
         for (transport, port) in &draft.services {
             for source in &or_empty(draft.sources) {
@@ -154,11 +128,7 @@ impl<'a> Reading<'a> {
                         label: label.clone(),
                         note: note.clone(),
                         condition: condition.clone(),
-                        direction: if is_within {
-                            Direction::Local
-                        } else {
-                            draft.direction
-                        },
+                        direction: if is_within { Direction::Local } else { draft.direction },
                         inferred: draft.inferred.clone(),
                         span: self.span(span.clone()),
                         row,
@@ -172,11 +142,7 @@ impl<'a> Reading<'a> {
 
 /// For rows or items with a port and no protocol.
 pub(crate) fn without_protocol(first: Span, count: usize) -> Diagnostic {
-    let what = if count == 1 {
-        "one row names".to_owned()
-    } else {
-        format!("{count} rows name")
-    };
+    let what = if count == 1 { "one row names".to_owned() } else { format!("{count} rows name") };
     Diagnostic::warning("RW1009", format!("{what} no protocol"))
         .at(first, "first row without a protocol")
         .help("the rows are comments in the policy, with TCP filled in; take out the `#` where that is right")
@@ -184,11 +150,7 @@ pub(crate) fn without_protocol(first: Span, count: usize) -> Diagnostic {
 
 /// For rows or items that leave one end open.
 pub(crate) fn without_end(first: Span, is_source: bool, what: &str) -> Diagnostic {
-    let missing = if is_source {
-        "where the traffic comes from"
-    } else {
-        "where the traffic goes"
-    };
+    let missing = if is_source { "where the traffic comes from" } else { "where the traffic goes" };
     Diagnostic::warning("RW1006", format!("the {what} does not say {missing}"))
         .at(first, "first row without it")
         .help("name the missing end in the policy; it is left open there and matches nothing until then")
@@ -196,15 +158,8 @@ pub(crate) fn without_end(first: Span, is_source: bool, what: &str) -> Diagnosti
 
 /// For rows or items that name neither end.
 pub(crate) fn without_ends(first: Span, count: usize) -> Diagnostic {
-    let what = if count == 1 {
-        "one row names".to_owned()
-    } else {
-        format!("{count} rows name")
-    };
-    Diagnostic::warning(
-        "RW1004",
-        format!("{what} neither source nor destination, and no heading does"),
-    )
-    .at(first, "first row without ends")
-    .help("write the rules by hand; the rows are kept as comments in the policy")
+    let what = if count == 1 { "one row names".to_owned() } else { format!("{count} rows name") };
+    Diagnostic::warning("RW1004", format!("{what} neither source nor destination, and no heading does"))
+        .at(first, "first row without ends")
+        .help("write the rules by hand; the rows are kept as comments in the policy")
 }

@@ -105,9 +105,7 @@ fn port(digits: &str) -> Result<u16, String> {
 }
 
 fn digits(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     &text[..end]
 }
 
@@ -116,29 +114,17 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     let first = digits(text);
     let behind = &text[first.len()..];
     // "36<NN>", "80${n}": digits of a number that is not known.
-    if behind.starts_with(['<', '{', '$', '#', '%'])
-        && behind[1..].starts_with(|c: char| c.is_alphabetic() || c == '{')
+    if behind.starts_with(['<', '{', '$', '#', '%']) && behind[1..].starts_with(|c: char| c.is_alphabetic() || c == '{')
     {
-        return Err(format!(
-            "`{}` leaves digits open",
-            text.split_whitespace().next().unwrap_or(text)
-        ));
+        return Err(format!("`{}` leaves digits open", text.split_whitespace().next().unwrap_or(text)));
     }
     // "3rd", "2008R2", "10.0.0.1", "1.2": no port.
-    let is_dotted = behind
-        .strip_prefix('.')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_dotted = behind.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if is_dotted {
-        return Err(format!(
-            "`{}` is no port",
-            text.split_whitespace().next().unwrap_or(text)
-        ));
+        return Err(format!("`{}` is no port", text.split_whitespace().next().unwrap_or(text)));
     }
     if behind.starts_with(|c: char| c.is_alphabetic()) {
-        let word = behind
-            .split(|c: char| !c.is_alphanumeric())
-            .next()
-            .unwrap_or("");
+        let word = behind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
         if let Some(protocol) = words::protocol(word) {
             tokens.push(Token::Number(port(first)?));
             tokens.push(Token::Tie);
@@ -150,18 +136,12 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
             return Ok(first.len() + word.len());
         }
     }
-    if behind.starts_with('+')
-        && !behind[1..]
-            .trim_start()
-            .starts_with(|c: char| c.is_ascii_digit())
-    {
+    if behind.starts_with('+') && !behind[1..].trim_start().starts_with(|c: char| c.is_ascii_digit()) {
         tokens.push(Token::Above(port(first)?));
         return Ok(first.len() + 1);
     }
     let trimmed = behind.trim_start();
-    for dash in [
-        "--", "-", "–", "—", "−", "‑", "to ", "through ", "...", "..", ":", "~", "until ",
-    ] {
+    for dash in ["--", "-", "–", "—", "−", "‑", "to ", "through ", "...", "..", ":", "~", "until "] {
         let Some(after) = trimmed.strip_prefix(dash) else {
             continue;
         };
@@ -171,33 +151,18 @@ fn number(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
         let is_colon_list = dash == ":" && behind.len() != trimmed.len();
         if second.is_empty()
             || starts_word
-                && words::protocol(
-                    after[second.len()..]
-                        .split(|c: char| !c.is_alphanumeric())
-                        .next()
-                        .unwrap_or(""),
-                )
-                .is_none()
+                && words::protocol(after[second.len()..].split(|c: char| !c.is_alphanumeric()).next().unwrap_or(""))
+                    .is_none()
             || is_colon_list
         {
             break;
         }
         let (low, high) = (port(first)?, port(second)?);
-        let range = Interval::new(low, high)
-            .ok_or_else(|| format!("the range `{first}-{second}` is upside down"))?;
+        let range = Interval::new(low, high).ok_or_else(|| format!("the range `{first}-{second}` is upside down"))?;
         tokens.push(Token::Range(range));
         return Ok(text.len() - after.len() + second.len());
     }
-    for up in [
-        "and above",
-        "and higher",
-        "and up",
-        "or above",
-        "or higher",
-        "and greater",
-        "or greater",
-        "upwards",
-    ] {
+    for up in ["and above", "and higher", "and up", "or above", "or higher", "and greater", "or greater", "upwards"] {
         if trimmed.to_lowercase().starts_with(up) {
             tokens.push(Token::Above(port(first)?));
             return Ok(text.len() - trimmed.len() + up.len());
@@ -216,14 +181,8 @@ fn above(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
         return Ok(sign.len());
     }
     let from = port(first)?;
-    let from = if sign.contains(['=', '≥']) {
-        Some(from)
-    } else {
-        from.checked_add(1)
-    };
-    tokens.push(Token::Above(
-        from.ok_or_else(|| format!("no port is above `{first}`"))?,
-    ));
+    let from = if sign.contains(['=', '≥']) { Some(from) } else { from.checked_add(1) };
+    tokens.push(Token::Above(from.ok_or_else(|| format!("no port is above `{first}`"))?));
     Ok(sign.len() + first.len())
 }
 
@@ -240,22 +199,11 @@ fn parenthesis(text: &str, out: &mut Vec<Token>) -> Result<usize, String> {
     }
     let inside = tokens(inner);
     let has_port = |tokens: &[Token]| {
-        tokens
-            .iter()
-            .any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)))
+        tokens.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_) | Token::Above(_)))
     };
-    let is_known = |token: &Token| {
-        !matches!(
-            token,
-            Token::Word(_) | Token::Remark(_) | Token::Any | Token::Arrow(_)
-        )
-    };
+    let is_known = |token: &Token| !matches!(token, Token::Word(_) | Token::Remark(_) | Token::Any | Token::Arrow(_));
     match inside {
-        Ok(inside)
-            if !inside.is_empty()
-                && inside.iter().all(is_known)
-                && !(has_port(&inside) && has_port(out)) =>
-        {
+        Ok(inside) if !inside.is_empty() && inside.iter().all(is_known) && !(has_port(&inside) && has_port(out)) => {
             out.push(Token::Tie);
             out.extend(inside);
         }
@@ -270,44 +218,28 @@ fn word(text: &str, tokens: &mut Vec<Token>) -> Result<usize, String> {
     let end = text.find(|c: char| !is_inside(c)).unwrap_or(text.len());
     let mut word = text[..end].trim_end_matches(['.', '-', '_', '+']);
     // "TCP443", "tcp-443", "UDP_53".
-    let letters = word
-        .find(|c: char| !c.is_alphabetic())
-        .unwrap_or(word.len());
-    if letters < word.len()
-        && words::protocol(word).is_none()
-        && words::protocol(&word[..letters]).is_some()
-    {
+    let letters = word.find(|c: char| !c.is_alphabetic()).unwrap_or(word.len());
+    if letters < word.len() && words::protocol(word).is_none() && words::protocol(&word[..letters]).is_some() {
         word = &word[..letters];
     }
     // "Gi1/0/1", "eth0/2": a socket of a device.
-    let is_numbered =
-        word.ends_with(|c: char| c.is_ascii_digit()) && words::protocol(word).is_none();
+    let is_numbered = word.ends_with(|c: char| c.is_ascii_digit()) && words::protocol(word).is_none();
     if is_numbered
-        && text[word.len()..]
-            .strip_prefix('/')
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        && text[word.len()..].strip_prefix('/').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     {
-        return Err(format!(
-            "`{}` is no port",
-            text.split_whitespace().next().unwrap_or(text)
-        ));
+        return Err(format!("`{}` is no port", text.split_whitespace().next().unwrap_or(text)));
     }
     let lower = word.to_lowercase();
     if let Some(protocol) = words::protocol(word) {
         tokens.push(Token::Transport(vec![Transport::Is(protocol)]));
     } else if lower == "any" || lower == "all" {
         tokens.push(Token::Any);
-    } else if matches!(
-        lower.as_str(),
-        "and" | "or" | "und" | "plus" | "et" | "y" | "e"
-    ) {
+    } else if matches!(lower.as_str(), "and" | "or" | "und" | "plus" | "et" | "y" | "e") {
         tokens.push(Token::Separator);
     } else if !FILLERS.contains(&lower.as_str()) && !word.is_empty() {
         tokens.push(Token::Word(word.to_owned()));
     }
-    Ok(word
-        .len()
-        .max(text.chars().next().map_or(1, char::len_utf8)))
+    Ok(word.len().max(text.chars().next().map_or(1, char::len_utf8)))
 }
 
 /// "TCP/UDP", "TCP and UDP", "TCP, UDP 53": one group. In "443/TCP, UDP 53" they are two.
@@ -321,25 +253,16 @@ fn join_transports(tokens: &mut Vec<Token>) {
             continue;
         };
         let mut group = first.clone();
-        let is_suffix = joined
-            .iter()
-            .any(|token| matches!(token, Token::Number(_) | Token::Range(_)));
+        let is_suffix = joined.iter().any(|token| matches!(token, Token::Number(_) | Token::Range(_)));
         index += 1;
         while let (Some(between @ (Token::Tie | Token::Separator)), Some(Token::Transport(next))) =
             (tokens.get(index), tokens.get(index + 1))
         {
-            let starts_ports = matches!(
-                tokens.get(index + 2),
-                Some(Token::Number(_) | Token::Range(_) | Token::Tie)
-            );
+            let starts_ports = matches!(tokens.get(index + 2), Some(Token::Number(_) | Token::Range(_) | Token::Tie));
             if is_suffix && starts_ports && *between == Token::Separator {
                 break;
             }
-            group.extend(
-                next.iter()
-                    .filter(|transport| !first.contains(transport))
-                    .copied(),
-            );
+            group.extend(next.iter().filter(|transport| !first.contains(transport)).copied());
             index += 2;
         }
         group.dedup();

@@ -10,23 +10,16 @@ use ringwall_packet::Protocol;
 
 /// The transport that all words of a service run over.
 pub(crate) fn carrier(label: &str) -> Option<Protocol> {
-    let mut carriers = label
-        .split(|c: char| !c.is_alphanumeric() && c != '-')
-        .filter(|word| !word.is_empty())
-        .map(words::carrier);
+    let mut carriers =
+        label.split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| !word.is_empty()).map(words::carrier);
     let first = carriers.next()??;
-    carriers
-        .all(|carrier| carrier == Some(first))
-        .then_some(first)
+    carriers.all(|carrier| carrier == Some(first)).then_some(first)
 }
 
 /// The only transport that a text names, or both in "TCP and UDP".
 pub(crate) fn stated_in(text: &str) -> Option<Vec<Protocol>> {
-    let words: Vec<String> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let words: Vec<String> =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
     let has = |name: &str| words.iter().any(|word| word == name);
     let together = words.windows(3).any(
         |three| matches!(three, [a, and, b] if and == "and" && (a == "tcp" && b == "udp" || a == "udp" && b == "tcp")),
@@ -75,9 +68,7 @@ fn icmp_types(entry: &Entry, text: &str) -> Ports {
         return Ports::Types(types.into());
     }
     // "8/0" is a type and its code.
-    if let Some((kind, code)) = lower
-        .trim_start_matches(|c: char| !c.is_ascii_digit())
-        .split_once('/')
+    if let Some((kind, code)) = lower.trim_start_matches(|c: char| !c.is_ascii_digit()).split_once('/')
         && let (Ok(kind), Ok(_)) = (kind.trim().parse::<u8>(), code.trim().parse::<u8>())
     {
         return Ports::Types([kind].into());
@@ -85,15 +76,7 @@ fn icmp_types(entry: &Entry, text: &str) -> Ports {
     let types: Vec<u8> = entry
         .ports
         .iter()
-        .filter_map(|interval| {
-            u8::try_from(interval.last())
-                .ok()
-                .filter(|_| interval.is_single())
-        })
+        .filter_map(|interval| u8::try_from(interval.last()).ok().filter(|_| interval.is_single()))
         .collect();
-    if types.is_empty() || types.len() < entry.ports.len() {
-        Ports::Unstated
-    } else {
-        Ports::Types(types.into())
-    }
+    if types.is_empty() || types.len() < entry.ports.len() { Ports::Unstated } else { Ports::Types(types.into()) }
 }

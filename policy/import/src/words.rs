@@ -36,26 +36,14 @@ const PROTOCOLS: &[(&str, Protocol)] = &[
 /// A transport or other IP protocol by name.
 pub(crate) fn protocol(word: &str) -> Option<Protocol> {
     let word = word.to_ascii_lowercase();
-    let known = PROTOCOLS
-        .iter()
-        .find(|(name, _)| *name == word)
-        .map(|(_, protocol)| *protocol);
+    let known = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, protocol)| *protocol);
     known.or_else(|| Protocol::named(&word))
 }
 
 /// The name in lower case.
 pub(crate) fn protocol_name(protocol: Protocol) -> Option<&'static str> {
-    let ours = [
-        (IPIP, "ipip"),
-        (EIGRP, "eigrp"),
-        (OSPF, "ospf"),
-        (PIM, "pim"),
-    ];
-    protocol.name().or_else(|| {
-        ours.iter()
-            .find(|(known, _)| *known == protocol)
-            .map(|(_, name)| *name)
-    })
+    let ours = [(IPIP, "ipip"), (EIGRP, "eigrp"), (OSPF, "ospf"), (PIM, "pim")];
+    protocol.name().or_else(|| ours.iter().find(|(known, _)| *known == protocol).map(|(_, name)| *name))
 }
 
 const OVER_TCP: &[&str] = &[
@@ -255,44 +243,26 @@ const MACHINES: &[&str] = &[
 
 /// Whether the word, in singular or plural, names a kind of machine.
 pub(crate) fn is_machine(word: &str) -> bool {
-    let word = word
-        .trim_matches(|c: char| !c.is_alphanumeric() && c != ')')
-        .to_lowercase();
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric() && c != ')').to_lowercase();
     let word = word.strip_suffix("(s)").unwrap_or(&word);
     let word = word.strip_prefix("all-").unwrap_or(word);
     let is_known = |word: &str| MACHINES.contains(&word);
     is_known(word)
         || word.strip_suffix('s').is_some_and(is_known)
         || word.strip_suffix("es").is_some_and(is_known)
-        || word
-            .strip_suffix("ies")
-            .is_some_and(|stem| MACHINES.contains(&format!("{stem}y").as_str()))
+        || word.strip_suffix("ies").is_some_and(|stem| MACHINES.contains(&format!("{stem}y").as_str()))
 }
 
 /// Whether the last word is of people who use machines.
 pub(crate) fn is_person(name: &str) -> bool {
-    let last = name
-        .split_whitespace()
-        .next_back()
-        .unwrap_or("")
-        .to_lowercase();
-    matches!(
-        last.trim_end_matches('s'),
-        "administrator" | "admin" | "operator" | "developer" | "customer" | "employee"
-    )
+    let last = name.split_whitespace().next_back().unwrap_or("").to_lowercase();
+    matches!(last.trim_end_matches('s'), "administrator" | "admin" | "operator" | "developer" | "customer" | "employee")
 }
 
 /// Whether the name is of something that opens connections and accepts none.
 pub(crate) fn is_client(name: &str) -> bool {
-    let last = name
-        .split_whitespace()
-        .next_back()
-        .unwrap_or("")
-        .to_lowercase();
-    matches!(
-        last.trim_end_matches('s'),
-        "client" | "browser" | "user" | "workstation"
-    )
+    let last = name.split_whitespace().next_back().unwrap_or("").to_lowercase();
+    matches!(last.trim_end_matches('s'), "client" | "browser" | "user" | "workstation")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,29 +275,12 @@ pub(crate) enum Flowing {
 /// The direction that a text speaks of, relative to a machine named elsewhere.
 pub(crate) fn flowing(text: &str) -> Option<Flowing> {
     let text = text.to_lowercase();
-    let words: Vec<&str> = text
-        .split(|c: char| !c.is_alphanumeric() && c != '-')
-        .collect();
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
     let has = |list: &[&str]| words.iter().any(|word| list.contains(word));
-    let inbound = has(&[
-        "inbound",
-        "incoming",
-        "ingress",
-        "in",
-        "listen",
-        "listening",
-        "receive",
-    ]);
+    let inbound = has(&["inbound", "incoming", "ingress", "in", "listen", "listening", "receive"]);
     let outbound = has(&["outbound", "outgoing", "egress", "out", "send"]);
-    let both = has(&[
-        "both",
-        "bidirectional",
-        "bi-directional",
-        "bidirectionally",
-        "two-way",
-        "duplex",
-        "mutual",
-    ]) || text.contains("any direction");
+    let both = has(&["both", "bidirectional", "bi-directional", "bidirectionally", "two-way", "duplex", "mutual"])
+        || text.contains("any direction");
     match (inbound, outbound) {
         (true, true) => Some(Flowing::Both),
         _ if both => Some(Flowing::Both),
@@ -340,13 +293,8 @@ pub(crate) fn flowing(text: &str) -> Option<Flowing> {
 /// As [`flowing`], but "in" and "out" alone are too common in sentences to count.
 pub(crate) fn flowing_in_prose(text: &str) -> Option<Flowing> {
     let words = text.split_whitespace().filter(|word| {
-        let word = word
-            .trim_matches(|c: char| !c.is_alphanumeric())
-            .to_lowercase();
-        !matches!(
-            word.as_str(),
-            "in" | "out" | "both" | "listen" | "receive" | "send" | "mutual" | "listening"
-        )
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+        !matches!(word.as_str(), "in" | "out" | "both" | "listen" | "receive" | "send" | "mutual" | "listening")
     });
     flowing(&words.collect::<Vec<_>>().join(" "))
 }
@@ -376,19 +324,9 @@ pub(crate) fn is_any(text: &str) -> bool {
 /// Whether a heading is about traffic that must not be.
 pub(crate) fn denies(title: &str) -> bool {
     let title = title.to_lowercase();
-    let has = |list: &[&str]| {
-        title
-            .split(|c: char| !c.is_alphanumeric())
-            .any(|word| list.contains(&word))
-    };
-    has(&[
-        "blocked",
-        "denied",
-        "deny",
-        "forbidden",
-        "prohibited",
-        "disallowed",
-    ]) || title.contains("not allowed")
+    let has = |list: &[&str]| title.split(|c: char| !c.is_alphanumeric()).any(|word| list.contains(&word));
+    has(&["blocked", "denied", "deny", "forbidden", "prohibited", "disallowed"])
+        || title.contains("not allowed")
         || title.contains("must be closed")
         || title.contains("to block")
 }
@@ -396,15 +334,10 @@ pub(crate) fn denies(title: &str) -> bool {
 /// Whether a text is nothing but a word that denies.
 pub(crate) fn is_denial(text: &str) -> bool {
     let text = text.trim().trim_end_matches('.').to_lowercase();
-    matches!(
-        &*text,
-        "deny" | "denied" | "block" | "blocked" | "drop" | "dropped" | "reject" | "forbidden"
-    )
+    matches!(&*text, "deny" | "denied" | "block" | "blocked" | "drop" | "dropped" | "reject" | "forbidden")
 }
 
-const YES: [&str; 11] = [
-    "yes", "y", "x", "✓", "✔", "true", "●", "•", "open", "required", "optional",
-];
+const YES: [&str; 11] = ["yes", "y", "x", "✓", "✔", "true", "●", "•", "open", "required", "optional"];
 const NO: [&str; 6] = ["no", "n", "✗", "✘", "false", "closed"];
 
 /// A tick.
@@ -425,19 +358,7 @@ pub(crate) fn is_blank(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     matches!(
         text.as_str(),
-        "" | "-"
-            | "--"
-            | "---"
-            | "–"
-            | "—"
-            | "n/a"
-            | "na"
-            | "none"
-            | "not applicable"
-            | "n.a."
-            | "n/a."
-            | "tbd"
-            | "?"
+        "" | "-" | "--" | "---" | "–" | "—" | "n/a" | "na" | "none" | "not applicable" | "n.a." | "n/a." | "tbd" | "?"
     )
 }
 
@@ -446,17 +367,6 @@ pub(crate) fn is_ditto(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     matches!(
         text.as_str(),
-        "\"" | "''"
-            | "″"
-            | "〃"
-            | "//"
-            | "”"
-            | "ditto"
-            | "do."
-            | "same"
-            | "same as above"
-            | "as above"
-            | "\"\""
-            | "^"
+        "\"" | "''" | "″" | "〃" | "//" | "”" | "ditto" | "do." | "same" | "same as above" | "as above" | "\"\"" | "^"
     )
 }

@@ -17,26 +17,11 @@ struct Case {
 }
 
 const CASES: [Case; 5] = [
-    Case {
-        document: "seeds/001_41d93fd846f21906.txt",
-        truth: "corpus/seed-001-cumulocity.expected.csv",
-    },
-    Case {
-        document: "seeds/002_4cac2c08b1e8bd71.txt",
-        truth: "corpus/seed-002-senhasegura.expected.csv",
-    },
-    Case {
-        document: "corpus/rke2-requirements.md",
-        truth: "corpus/rke2-requirements.expected.csv",
-    },
-    Case {
-        document: "corpus/k0s-networking.md",
-        truth: "corpus/k0s-networking.expected.csv",
-    },
-    Case {
-        document: "corpus/ms-scom-firewall.md",
-        truth: "corpus/ms-scom-firewall.expected.csv",
-    },
+    Case { document: "seeds/001_41d93fd846f21906.txt", truth: "corpus/seed-001-cumulocity.expected.csv" },
+    Case { document: "seeds/002_4cac2c08b1e8bd71.txt", truth: "corpus/seed-002-senhasegura.expected.csv" },
+    Case { document: "corpus/rke2-requirements.md", truth: "corpus/rke2-requirements.expected.csv" },
+    Case { document: "corpus/k0s-networking.md", truth: "corpus/k0s-networking.expected.csv" },
+    Case { document: "corpus/ms-scom-firewall.md", truth: "corpus/ms-scom-firewall.expected.csv" },
 ];
 
 fn shared() -> Option<PathBuf> {
@@ -54,18 +39,9 @@ fn documents_with_a_truth() {
         let [p1, r1, p2, r2] = figures(case.document, &expected, &flows);
         if index < 2 {
             assert_eq!([p1, r1, p2, r2], [1.0; 4], "{}", case.document);
-            assert_eq!(
-                flows.len(),
-                expected.len(),
-                "{}: the optional rows count too",
-                case.document
-            );
+            assert_eq!(flows.len(), expected.len(), "{}: the optional rows count too", case.document);
         } else {
-            assert!(
-                p1 >= 0.95 && r1 >= 0.95,
-                "{}: protocol and port",
-                case.document
-            );
+            assert!(p1 >= 0.95 && r1 >= 0.95, "{}: protocol and port", case.document);
             assert!(p2 >= 0.9 && r2 >= 0.9, "{}: whole rows", case.document);
         }
     }
@@ -77,67 +53,19 @@ const SYNONYMS: [&[&str]; 17] = [
     &["source", "From", "Source IP", "Origin", "Initiator"],
     &["destination ip", "To", "Dst", "Target", "Destination host"],
     &["destination", "To", "Target", "Destination IP", "Receiver"],
-    &[
-        "source port",
-        "Src port",
-        "Source port(s)",
-        "Source Ports",
-        "Client port",
-    ],
-    &[
-        "destination port",
-        "Dst. port",
-        "Port",
-        "Target port",
-        "Destination Port(s)",
-    ],
+    &["source port", "Src port", "Source port(s)", "Source Ports", "Client port"],
+    &["destination port", "Dst. port", "Port", "Target port", "Destination Port(s)"],
     &["port", "Ports", "Port number", "Port(s)", "Listening port"],
     &["protocol", "Proto", "Transport", "TCP/UDP", "IP protocol"],
     &["service", "Application", "Service name", "Process", "App"],
     &["description", "Purpose", "Comments", "Notes", "Used for"],
-    &[
-        "direction",
-        "Flow",
-        "Traffic",
-        "Connection",
-        "Traffic direction",
-    ],
+    &["direction", "Flow", "Traffic", "Connection", "Traffic direction"],
     &["permission", "Action", "Allow/Deny", "Access", "Action"],
-    &[
-        "operations manager feature a",
-        "Component A",
-        "System 1",
-        "Host A",
-        "Side A",
-    ],
-    &[
-        "operations manager feature b",
-        "Component B",
-        "System 2",
-        "Host B",
-        "Side B",
-    ],
-    &[
-        "port number and direction",
-        "Ports",
-        "Port and direction",
-        "Port numbers",
-        "Ports (with direction)",
-    ],
-    &[
-        "inbound",
-        "Incoming",
-        "Ingress",
-        "Inbound ports",
-        "Listens on",
-    ],
-    &[
-        "outbound",
-        "Outgoing",
-        "Egress",
-        "Outbound ports",
-        "Connects to",
-    ],
+    &["operations manager feature a", "Component A", "System 1", "Host A", "Side A"],
+    &["operations manager feature b", "Component B", "System 2", "Host B", "Side B"],
+    &["port number and direction", "Ports", "Port and direction", "Port numbers", "Ports (with direction)"],
+    &["inbound", "Incoming", "Ingress", "Inbound ports", "Listens on"],
+    &["outbound", "Outgoing", "Egress", "Outbound ports", "Connects to"],
 ];
 
 /// SplitMix64, so that a failure comes again.
@@ -160,12 +88,7 @@ impl Random {
 }
 
 fn split(line: &str) -> Vec<String> {
-    line.trim()
-        .trim_start_matches('|')
-        .trim_end_matches('|')
-        .split('|')
-        .map(|cell| cell.trim().to_owned())
-        .collect()
+    line.trim().trim_start_matches('|').trim_end_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
 /// The same tables with other orders and headers.
@@ -181,30 +104,19 @@ fn disturb(text: &str, random: &mut Random) -> String {
             index += 1;
             continue;
         }
-        let end = (index..lines.len())
-            .find(|line| !is_row(lines[*line]))
-            .unwrap_or(lines.len());
+        let end = (index..lines.len()).find(|line| !is_row(lines[*line])).unwrap_or(lines.len());
         let mut header = split(lines[index]);
         for name in &mut header {
-            if let Some(names) = SYNONYMS
-                .iter()
-                .find(|names| names[0] == name.to_lowercase())
-            {
+            if let Some(names) = SYNONYMS.iter().find(|names| names[0] == name.to_lowercase()) {
                 *name = names[pick].to_owned();
             }
         }
-        let mut rows: Vec<Vec<String>> = lines[index + 2..end]
-            .iter()
-            .map(|line| split(line))
-            .collect();
+        let mut rows: Vec<Vec<String>> = lines[index + 2..end].iter().map(|line| split(line)).collect();
         random.shuffle(&mut rows);
         let mut order: Vec<usize> = (0..header.len()).collect();
         random.shuffle(&mut order);
         let write = |row: &[String]| {
-            let cells: Vec<_> = order
-                .iter()
-                .map(|column| row.get(*column).map_or("", String::as_str))
-                .collect();
+            let cells: Vec<_> = order.iter().map(|column| row.get(*column).map_or("", String::as_str)).collect();
             format!("| {} |", cells.join(" | "))
         };
         out.push(write(&header));
@@ -226,19 +138,11 @@ fn order_and_headers_do_not_matter() {
             let flows = flows(&disturbed);
             let figures = figures(&format!("{} seed {seed}", case.document), &expected, &flows);
             let [p1, r1, p2, r2] = figures;
-            let (services, rows) = if case.document.starts_with("seeds") {
-                (1.0, 1.0)
-            } else {
-                (0.95, 0.9)
-            };
+            let (services, rows) = if case.document.starts_with("seeds") { (1.0, 1.0) } else { (0.95, 0.9) };
             if p1 < services || r1 < services || p2 < rows || r2 < rows {
                 let name = std::env::temp_dir().join("ringwall-import-disturbed.md");
                 let _ = std::fs::write(&name, disturbed);
-                panic!(
-                    "{} with seed {seed}: {figures:?}; see {}",
-                    case.document,
-                    name.display()
-                );
+                panic!("{} with seed {seed}: {figures:?}; see {}", case.document, name.display());
             }
         }
     }

@@ -15,40 +15,23 @@ fn policy(name: &str, text: &str) -> String {
 fn complaints(policy: &str) -> Vec<String> {
     let mut values = Values::default();
     let names = policy.split('$').skip(1).map(|rest| {
-        let end = rest
-            .find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').unwrap_or(rest.len());
         &rest[..end]
     });
     for (index, name) in names.filter(|name| !name.is_empty()).enumerate() {
-        values.bind(
-            name,
-            format!("198.51.100.{0} 2001:db8::{0}", index % 250 + 1),
-            "test",
-        );
+        values.bind(name, format!("198.51.100.{0} 2001:db8::{0}", index % 250 + 1), "test");
     }
-    let input = Input {
-        name: "policy.yaml".to_owned(),
-        text: policy.to_owned(),
-    };
+    let input = Input { name: "policy.yaml".to_owned(), text: policy.to_owned() };
     let parsed = parse(&[input], &values, 1_800_000_000);
-    let errors = parsed
-        .diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.is_error());
-    let shared = shared_values(policy)
-        .into_iter()
-        .map(|value| format!("two groups have the value {value}"));
+    let errors = parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+    let shared = shared_values(policy).into_iter().map(|value| format!("two groups have the value {value}"));
     errors
         .map(|diagnostic| {
             format!(
                 "{} {} {:?}",
                 diagnostic.code,
                 diagnostic.message,
-                diagnostic
-                    .primary
-                    .as_ref()
-                    .map(|label| parsed.sources.snippet(label.span))
+                diagnostic.primary.as_ref().map(|label| parsed.sources.snippet(label.span))
             )
         })
         .chain(shared)
@@ -58,14 +41,8 @@ fn complaints(policy: &str) -> Vec<String> {
 /// Values that two groups have, so that one machine would be in both.
 fn shared_values(policy: &str) -> Vec<&str> {
     let mut seen = std::collections::HashSet::new();
-    let values = policy
-        .lines()
-        .filter_map(|line| line.strip_prefix("  ")?.split_once(": { addresses: $"));
-    values
-        .filter_map(|(_, rest)| rest.split_once(" }"))
-        .map(|(value, _)| value)
-        .filter(|v| !seen.insert(*v))
-        .collect()
+    let values = policy.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(": { addresses: $"));
+    values.filter_map(|(_, rest)| rest.split_once(" }")).map(|(value, _)| value).filter(|v| !seen.insert(*v)).collect()
 }
 
 /// Pieces that guides are made of, in any order.
@@ -133,12 +110,8 @@ fn piece() -> impl Strategy<Value = String> {
         Just("<TabItem value=\"t\">\n\n"),
         Just("\n.. list-table:: x\n\n   * - "),
     ];
-    prop::collection::vec((word, mark), 0..60).prop_map(|pairs| {
-        pairs
-            .into_iter()
-            .flat_map(|(word, mark)| [word, mark])
-            .collect()
-    })
+    prop::collection::vec((word, mark), 0..60)
+        .prop_map(|pairs| pairs.into_iter().flat_map(|(word, mark)| [word, mark]).collect())
 }
 
 proptest! {
@@ -166,11 +139,7 @@ fn policies_of_the_corpus_are_accepted() {
             let text = decode("guide", std::fs::read(&path).unwrap()).unwrap();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             let policy = policy(&name, &text);
-            assert_eq!(
-                complaints(&policy),
-                Vec::<String>::new(),
-                "{name}\n{policy}"
-            );
+            assert_eq!(complaints(&policy), Vec::<String>::new(), "{name}\n{policy}");
         }
     }
 }
@@ -183,11 +152,7 @@ fn policies_of_all_shapes_are_accepted() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = decode("guide", std::fs::read(&path).unwrap()).unwrap();
         let policy = policy(&name, &text);
-        assert_eq!(
-            complaints(&policy),
-            Vec::<String>::new(),
-            "{name}\n{policy}"
-        );
+        assert_eq!(complaints(&policy), Vec::<String>::new(), "{name}\n{policy}");
     }
 }
 
@@ -200,17 +165,9 @@ fn policies_of_the_manual_are_accepted() {
         for (fence, name) in [("guide\n", "guide.md"), ("guide.csv\n", "guide.csv")] {
             for marks in ["```", "````"] {
                 let start = format!("\n{marks}{fence}");
-                for guide in text
-                    .split(&start)
-                    .skip(1)
-                    .filter_map(|rest| rest.split(&format!("\n{marks}\n")).next())
-                {
+                for guide in text.split(&start).skip(1).filter_map(|rest| rest.split(&format!("\n{marks}\n")).next()) {
                     let policy = policy(name, guide);
-                    assert_eq!(
-                        complaints(&policy),
-                        Vec::<String>::new(),
-                        "{guide}\n{policy}"
-                    );
+                    assert_eq!(complaints(&policy), Vec::<String>::new(), "{guide}\n{policy}");
                     guides += 1;
                 }
             }
@@ -226,27 +183,16 @@ fn groups_do_not_share_a_value() {
     for [one, other] in [
         ["Web-server", "Web server"],
         ["3par", "n3par"],
-        [
-            &format!("{long} of the north"),
-            &format!("{long} of the south"),
-        ],
+        [&format!("{long} of the north"), &format!("{long} of the south")],
         ["web", "web-2"],
     ] {
-        let text = format!(
-            "source,destination,port\n{one},store,443/tcp\n{other},store,80/tcp\nWeb!,store,22/tcp\n"
-        );
+        let text = format!("source,destination,port\n{one},store,443/tcp\n{other},store,80/tcp\nWeb!,store,22/tcp\n");
         let policy = policy("guide.csv", &text);
         assert_eq!(complaints(&policy), Vec::<String>::new(), "{policy}");
         let groups = policy.matches("{ addresses: $").count();
-        assert!(
-            groups >= 3 && policy.matches("allow: ").count() == 4,
-            "{policy}"
-        );
+        assert!(groups >= 3 && policy.matches("allow: ").count() == 4, "{policy}");
     }
-    assert_eq!(
-        shared_values("groups:\n  a: { addresses: $A_IPS }\n  b: { addresses: $A_IPS }  # b\n"),
-        ["A_IPS"]
-    );
+    assert_eq!(shared_values("groups:\n  a: { addresses: $A_IPS }\n  b: { addresses: $A_IPS }  # b\n"), ["A_IPS"]);
 }
 
 /// A policy that is read back has a rule for each row that is no comment.
@@ -255,13 +201,7 @@ fn pairs_and_timeouts_of_a_guide_survive() {
     let text = "### Members (if applicable)\n\n| Source | Destination | Port |\n|---|---|---|\n| MN | SB | 22/tcp |\n\
                 | SB | MN | 22/tcp |\n\nGive idle TCP sessions a timeout of 14.400 seconds.\n";
     let policy = policy("guide.md", text);
-    assert!(
-        policy.contains("allow: mn <-> sb") && policy.contains("session_timeout: 14400s"),
-        "{policy}"
-    );
-    assert!(
-        policy.contains("members: false") && policy.contains("when: members"),
-        "{policy}"
-    );
+    assert!(policy.contains("allow: mn <-> sb") && policy.contains("session_timeout: 14400s"), "{policy}");
+    assert!(policy.contains("members: false") && policy.contains("when: members"), "{policy}");
     assert_eq!(complaints(&policy), Vec::<String>::new(), "{policy}");
 }

@@ -14,22 +14,11 @@ fn import(name: &str, text: &str) -> (Sources, Guide, Vec<Diagnostic>) {
 /// Everything that can be made of a document.
 fn all(name: &str, text: &str) -> String {
     let (sources, guide, diagnostics) = import(name, text);
-    for span in guide
-        .flows
-        .iter()
-        .map(|flow| flow.span)
-        .chain(guide.undecided.iter().map(|row| row.span))
-    {
+    for span in guide.flows.iter().map(|flow| flow.span).chain(guide.undecided.iter().map(|row| row.span)) {
         assert!(span.start <= span.end && span.end <= text.len(), "{span:?}");
     }
-    for label in diagnostics
-        .iter()
-        .filter_map(|diagnostic| diagnostic.primary.as_ref())
-    {
-        assert!(
-            label.span.start <= label.span.end && label.span.end <= text.len(),
-            "{label:?}"
-        );
+    for label in diagnostics.iter().filter_map(|diagnostic| diagnostic.primary.as_ref()) {
+        assert!(label.span.start <= label.span.end && label.span.end <= text.len(), "{label:?}");
         sources.position(label.span);
     }
     let _ = to_csv(&guide, &sources);
@@ -101,12 +90,8 @@ fn piece() -> impl Strategy<Value = String> {
         Just("<TabItem value=\"t\">\n\n"),
         Just("\n.. list-table:: x\n\n   * - "),
     ];
-    prop::collection::vec((word, mark), 0..60).prop_map(|pairs| {
-        pairs
-            .into_iter()
-            .flat_map(|(word, mark)| [word, mark])
-            .collect()
-    })
+    prop::collection::vec((word, mark), 0..60)
+        .prop_map(|pairs| pairs.into_iter().flat_map(|(word, mark)| [word, mark]).collect())
 }
 
 proptest! {
@@ -147,25 +132,14 @@ proptest! {
 }
 
 fn has(diagnostics: &[Diagnostic], code: &str) -> bool {
-    diagnostics
-        .iter()
-        .any(|diagnostic| diagnostic.code.0 == code)
+    diagnostics.iter().any(|diagnostic| diagnostic.code.0 == code)
 }
 
 #[test]
 fn what_is_no_text_is_refused() {
-    assert_eq!(
-        decode("g.md", b"a\n\xff".to_vec()).unwrap_err().code.0,
-        "RW1001"
-    );
+    assert_eq!(decode("g.md", b"a\n\xff".to_vec()).unwrap_err().code.0, "RW1001");
     assert_eq!(decode("g.md", vec![0; 10]).unwrap_err().code.0, "RW1001");
-    assert_eq!(
-        decode("g.md", vec![b'a'; MAX_BYTES + 1])
-            .unwrap_err()
-            .code
-            .0,
-        "RW1008"
-    );
+    assert_eq!(decode("g.md", vec![b'a'; MAX_BYTES + 1]).unwrap_err().code.0, "RW1008");
     assert_eq!(decode("g.md", b"\xef\xbb\xbf# a".to_vec()).unwrap(), "# a");
 }
 
@@ -180,11 +154,7 @@ fn a_document_without_ports_says_so() {
 fn hostile_documents_end() {
     let table = "| Source | Destination | Port |\n|---|---|---|\n";
     let repeat = |piece: &str, bytes: usize| piece.repeat(bytes / piece.len());
-    let size = if cfg!(debug_assertions) {
-        1 << 16
-    } else {
-        MAX_BYTES - 4096
-    };
+    let size = if cfg!(debug_assertions) { 1 << 16 } else { MAX_BYTES - 4096 };
     let many = |piece: &str| repeat(piece, size);
     let documents = [
         format!("{table}{}", many("| a | b | 80/tcp |\n")),
@@ -194,18 +164,11 @@ fn hostile_documents_end() {
         format!("{table}| {} | b | 80/tcp |\n", many("a, ")),
         format!(
             "{table}{}",
-            many(&format!(
-                "| {} | {} | 80/tcp |\n",
-                repeat("a,b,c,d,", 200),
-                repeat("e,f,g,h,", 200)
-            ))
+            many(&format!("| {} | {} | 80/tcp |\n", repeat("a,b,c,d,", 200), repeat("e,f,g,h,", 200)))
         ),
         many("<table><tr><td>"),
         many("<table \"\n\n"),
-        format!(
-            "<table><tr><th>Port</th></tr>{}",
-            many("<tr><td rowspan=65534 colspan=1000>80/tcp</td></tr>")
-        ),
+        format!("<table><tr><th>Port</th></tr>{}", many("<tr><td rowspan=65534 colspan=1000>80/tcp</td></tr>")),
         many("<div>\n\n"),
         many("> "),
         many("- "),
@@ -216,11 +179,7 @@ fn hostile_documents_end() {
         many("::: note\n"),
         many("- 80/tcp: a\n"),
         many("- **a**: b\n"),
-        format!(
-            "Ports between {}:\n\n{}",
-            "the port of a node. ".repeat(200),
-            many("- 80/tcp: a to b\n")
-        ),
+        format!("Ports between {}:\n\n{}", "the port of a node. ".repeat(200), many("- 80/tcp: a to b\n")),
         format!("Ports:\n\n{}", many("a port x ")),
         many("[^"),
         many("*a_"),
@@ -228,11 +187,7 @@ fn hostile_documents_end() {
     ];
     for document in documents {
         let (sources, guide, diagnostics) = import("guide.md", &document);
-        assert!(
-            !guide.flows.is_empty() || !diagnostics.is_empty(),
-            "{}",
-            &document[..60]
-        );
+        assert!(!guide.flows.is_empty() || !diagnostics.is_empty(), "{}", &document[..60]);
         let _ = to_csv(&guide, &sources);
         let _ = to_policy(&[guide], &sources, &Stamp::default());
     }

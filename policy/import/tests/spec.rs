@@ -21,12 +21,7 @@ impl Example {
         let mut sources = Sources::new();
         let id = sources.add(name, text);
         let (guide, diagnostics) = read(&sources, id);
-        Self {
-            sources,
-            guide,
-            diagnostics,
-            is_diagnosed: false,
-        }
+        Self { sources, guide, diagnostics, is_diagnosed: false }
     }
 
     fn csv(&self) -> String {
@@ -35,10 +30,7 @@ impl Example {
 
     fn diagnostics(&self) -> String {
         let line = |diagnostic: &Diagnostic| {
-            let place = diagnostic
-                .primary
-                .as_ref()
-                .map(|label| self.sources.place(label.span));
+            let place = diagnostic.primary.as_ref().map(|label| self.sources.place(label.span));
             format!(
                 "{}: {} {}: {}\n",
                 place.unwrap_or_else(|| "guide".to_owned()),
@@ -51,21 +43,14 @@ impl Example {
     }
 
     fn policy(&self) -> String {
-        to_policy(
-            std::slice::from_ref(&self.guide),
-            &self.sources,
-            &Stamp::default(),
-        )
+        to_policy(std::slice::from_ref(&self.guide), &self.sources, &Stamp::default())
     }
 }
 
 #[test]
 fn the_manual_holds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec/import");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files.sort();
     assert!(!files.is_empty());
@@ -74,22 +59,14 @@ fn the_manual_holds() {
     let mut examples = 0;
     for path in &files {
         let text = std::fs::read_to_string(path).unwrap();
-        let (updated, count) = run(
-            &text,
-            &format!("{}", path.file_name().unwrap().display()),
-            &mut failures,
-        );
+        let (updated, count) = run(&text, &format!("{}", path.file_name().unwrap().display()), &mut failures);
         examples += count;
         if is_updating && updated != text {
             std::fs::write(path, updated).unwrap();
         }
     }
     assert!(examples >= 20, "only {examples} examples");
-    assert!(
-        is_updating || failures.is_empty(),
-        "\n{}",
-        failures.join("\n")
-    );
+    assert!(is_updating || failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
 /// The text with what comes of its examples, and how many there are.
@@ -116,24 +93,14 @@ fn run(text: &str, name: &str, failures: &mut Vec<String>) -> (String, usize) {
         }
         let mut expect = |body: &str, actual: String, is_right: bool| {
             if !is_right {
-                failures.push(format!(
-                    "{name}:{}: {kind}\n--- expected\n{body}--- is\n{actual}",
-                    number + 1
-                ));
+                failures.push(format!("{name}:{}: {kind}\n--- expected\n{body}--- is\n{actual}", number + 1));
             }
             actual
         };
         let body = match (kind.as_str(), &mut example) {
             ("guide" | "guide.csv", example) => {
                 finish(example.take(), name, failures);
-                *example = Some(Example::new(
-                    if kind == "guide" {
-                        "guide.md"
-                    } else {
-                        "guide.csv"
-                    },
-                    &body,
-                ));
+                *example = Some(Example::new(if kind == "guide" { "guide.md" } else { "guide.csv" }, &body));
                 count += 1;
                 body
             }
@@ -158,12 +125,7 @@ fn run(text: &str, name: &str, failures: &mut Vec<String>) -> (String, usize) {
 }
 
 fn finish(example: Option<Example>, name: &str, failures: &mut Vec<String>) {
-    if let Some(example) =
-        example.filter(|example| !example.is_diagnosed && !example.diagnostics.is_empty())
-    {
-        failures.push(format!(
-            "{name}: an example has diagnostics and no block for them:\n{}",
-            example.diagnostics()
-        ));
+    if let Some(example) = example.filter(|example| !example.is_diagnosed && !example.diagnostics.is_empty()) {
+        failures.push(format!("{name}: an example has diagnostics and no block for them:\n{}", example.diagnostics()));
     }
 }

@@ -45,24 +45,15 @@ impl Groups {
     pub fn end(&mut self, name: &str, meaning: Option<&str>, is_source: bool) -> End {
         let lower = name.to_lowercase();
         if words::is_any(name)
-            || matches!(
-                lower.as_str(),
-                "0.0.0.0/0" | "::/0" | "anywhere" | "everywhere" | "any host" | "host *"
-            )
+            || matches!(lower.as_str(), "0.0.0.0/0" | "::/0" | "anywhere" | "everywhere" | "any host" | "host *")
         {
             return End::Group("any".to_owned());
         }
-        if matches!(
-            lower.as_str(),
-            "internet" | "public internet" | "the internet"
-        ) {
+        if matches!(lower.as_str(), "internet" | "public internet" | "the internet") {
             self.uses_internet = true;
             return End::Group("internet".to_owned());
         }
-        if matches!(
-            lower.as_str(),
-            "internal" | "internal network" | "internal networks"
-        ) {
+        if matches!(lower.as_str(), "internal" | "internal network" | "internal networks") {
             self.uses_internet = true;
             return End::Group("internal".to_owned());
         }
@@ -74,34 +65,18 @@ impl Groups {
         if is_address(name) {
             let key = format!("net-{}", yaml::kebab(name));
             let definition = format!("{{ addresses: [\"{name}\"] }}");
-            return End::Group(self.define(
-                &lower,
-                key,
-                Some(definition),
-                String::new(),
-                is_source,
-            ));
+            return End::Group(self.define(&lower, key, Some(definition), String::new(), is_source));
         }
         if is_dns_name(name) {
             if name.contains('*') {
-                return End::Unfit(format!(
-                    "`{name}` has a wildcard, which no resolver can answer"
-                ));
+                return End::Unfit(format!("`{name}` has a wildcard, which no resolver can answer"));
             }
             if is_source {
-                return End::Unfit(format!(
-                    "`{name}` is a DNS name, which can only be a destination"
-                ));
+                return End::Unfit(format!("`{name}` is a DNS name, which can only be a destination"));
             }
             let key = yaml::kebab(name);
             let definition = format!("{{ names: [{lower}] }}");
-            return End::Group(self.define(
-                &lower,
-                key,
-                Some(definition),
-                String::new(),
-                is_source,
-            ));
+            return End::Group(self.define(&lower, key, Some(definition), String::new(), is_source));
         }
         let role = without_address_words(name);
         let mut key = yaml::kebab(&role);
@@ -114,41 +89,21 @@ impl Groups {
         let key = brief(key);
         let comment = comment(name);
         // The whole name, since two long ones may begin alike.
-        End::Group(self.define(
-            &singular(&role.to_lowercase()),
-            key,
-            None,
-            comment,
-            is_source,
-        ))
+        End::Group(self.define(&singular(&role.to_lowercase()), key, None, comment, is_source))
     }
 
     /// A group for an end that the guide leaves open.
     pub fn open(&mut self, prefix: &str, other: &str, comment: String) -> String {
         let key = format!("{prefix}-{other}");
-        self.define(
-            &key,
-            yaml::kebab(&key),
-            None,
-            comment,
-            prefix == "clients-of",
-        )
+        self.define(&key, yaml::kebab(&key), None, comment, prefix == "clients-of")
     }
 
     /// The roles that send traffic, for rules about machines of one kind.
     pub fn roles(&self) -> Vec<String> {
         let is_plural = |name: &str| {
-            name.split('-').any(|word| {
-                matches!(
-                    word,
-                    "all" | "any" | "users" | "clients" | "network" | "networks"
-                )
-            })
+            name.split('-').any(|word| matches!(word, "all" | "any" | "users" | "clients" | "network" | "networks"))
         };
-        let roles = self
-            .defined
-            .iter()
-            .filter(|group| group.is_source && group.is_role && !is_plural(&group.name));
+        let roles = self.defined.iter().filter(|group| group.is_source && group.is_role && !is_plural(&group.name));
         roles.map(|group| group.name.clone()).collect()
     }
 
@@ -173,16 +128,9 @@ impl Groups {
             number += 1;
         }
         let is_role = definition.is_none();
-        let definition =
-            definition.unwrap_or_else(|| format!("{{ addresses: ${} }}", value(&name)));
+        let definition = definition.unwrap_or_else(|| format!("{{ addresses: ${} }}", value(&name)));
         self.by_name.insert(identity.to_owned(), self.defined.len());
-        self.defined.push(Group {
-            name: name.clone(),
-            definition,
-            comment,
-            is_source,
-            is_role,
-        });
+        self.defined.push(Group { name: name.clone(), definition, comment, is_source, is_role });
         name
     }
 
@@ -191,24 +139,14 @@ impl Groups {
             return;
         }
         out.push_str("\ngroups:\n");
-        let width = self
-            .defined
-            .iter()
-            .map(|group| group.name.len() + group.definition.len())
-            .max()
-            .unwrap_or(0)
-            .min(72);
+        let width =
+            self.defined.iter().map(|group| group.name.len() + group.definition.len()).max().unwrap_or(0).min(72);
         for group in &self.defined {
             let line = format!("  {}: {}", group.name, group.definition);
             match group.comment.is_empty() {
                 true => out.push_str(&line),
                 false => {
-                    let _ = write!(
-                        out,
-                        "{line:<0$}  # {1}",
-                        width + 4,
-                        yaml::comment(&group.comment)
-                    );
+                    let _ = write!(out, "{line:<0$}  # {1}", width + 4, yaml::comment(&group.comment));
                 }
             }
             out.push('\n');
@@ -219,18 +157,12 @@ impl Groups {
 /// The value that says where the machines of a group are.
 fn value(group: &str) -> String {
     let value = group.to_ascii_uppercase().replace('-', "_");
-    let digit = if value.starts_with(|c: char| c.is_ascii_digit()) {
-        "N"
-    } else {
-        ""
-    };
+    let digit = if value.starts_with(|c: char| c.is_ascii_digit()) { "N" } else { "" };
     format!("{digit}{value}_IPS")
 }
 
 fn is_address(name: &str) -> bool {
-    let (address, length) = name
-        .split_once('/')
-        .map_or((name, None), |(address, length)| (address, Some(length)));
+    let (address, length) = name.split_once('/').map_or((name, None), |(address, length)| (address, Some(length)));
     address.parse::<IpAddr>().is_ok() && length.is_none_or(|length| length.parse::<u8>().is_ok())
 }
 
@@ -238,14 +170,9 @@ fn is_dns_name(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.len() > 1
         && labels.iter().all(|label| {
-            !label.is_empty()
-                && label
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
+            !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '*' | '_'))
         })
-        && labels
-            .last()
-            .is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
+        && labels.last().is_some_and(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic()))
 }
 
 /// Characters of a name that is still easy to write. The comment beside the group has the rest.
@@ -257,10 +184,7 @@ fn brief(key: String) -> String {
         return key;
     }
     let start = &key[..key.floor_char_boundary(BRIEF)];
-    start
-        .rsplit_once('-')
-        .map_or(start, |(words, _)| words)
-        .to_owned()
+    start.rsplit_once('-').map_or(start, |(words, _)| words).to_owned()
 }
 
 /// A guide that speaks of "the agent" and of "agents" means one group.
@@ -277,10 +201,7 @@ fn without_address_words(name: &str) -> String {
     let mut words: Vec<&str> = name.split_whitespace().collect();
     while words.len() > 1
         && words.last().is_some_and(|word| {
-            matches!(
-                word.to_lowercase().as_str(),
-                "ip" | "ips" | "address" | "addresses" | "ip(s)"
-            )
+            matches!(word.to_lowercase().as_str(), "ip" | "ips" | "address" | "addresses" | "ip(s)")
         })
     {
         words.pop();

@@ -31,12 +31,7 @@ pub fn to_policy(guides: &[Guide], sources: &Sources, stamp: &Stamp) -> String {
     let mut options = BTreeMap::new();
     let mut sections = Vec::new();
     for guide in guides {
-        sections.append(&mut rules::sections(
-            guide,
-            sources,
-            &mut groups,
-            &mut options,
-        ));
+        sections.append(&mut rules::sections(guide, sources, &mut groups, &mut options));
     }
     rules::fold_equal(&mut sections);
 
@@ -69,10 +64,7 @@ const ECHO: &str = "  - name: Connectivity checks
 ";
 
 fn header(out: &mut String, guides: &[Guide], sources: &Sources, stamp: &Stamp) {
-    let files: Vec<_> = guides
-        .iter()
-        .map(|guide| yaml::comment(sources.name(guide.source)))
-        .collect();
+    let files: Vec<_> = guides.iter().map(|guide| yaml::comment(sources.name(guide.source))).collect();
     let _ = write!(out, "# Imported from {}", files.join(", "));
     if !stamp.program.is_empty() {
         let _ = write!(out, " by {}", yaml::comment(&stamp.program));
@@ -81,18 +73,13 @@ fn header(out: &mut String, guides: &[Guide], sources: &Sources, stamp: &Stamp) 
         let _ = write!(out, " on {}", yaml::comment(&stamp.date));
     }
     out.push_str(".\n#\n");
-    out.push_str(
-        "# Nothing is enforced yet: `stage: audit` only counts what the rules would do.\n",
-    );
+    out.push_str("# Nothing is enforced yet: `stage: audit` only counts what the rules would do.\n");
     out.push_str(
         "# Bind the values (`$...`), look through the comments, run `ringwall check`, then take the stage out.\n",
     );
     for guide in guides {
         for note in &guide.notes {
-            if matches!(
-                note.kind.as_str(),
-                "important" | "warning" | "caution" | "danger" | "error"
-            ) {
+            if matches!(note.kind.as_str(), "important" | "warning" | "caution" | "danger" | "error") {
                 let _ = writeln!(out, "#\n# {} ({}):", sources.place(note.span), note.kind);
                 for line in yaml::wrap(&note.text, 96) {
                     let _ = writeln!(out, "#   {line}");
@@ -104,10 +91,7 @@ fn header(out: &mut String, guides: &[Guide], sources: &Sources, stamp: &Stamp) 
 }
 
 fn write_section(out: &mut String, section: &rules::Section) {
-    let is_empty = !section
-        .entries
-        .iter()
-        .any(|entry| matches!(entry, Entry::Rule(_)));
+    let is_empty = !section.entries.iter().any(|entry| matches!(entry, Entry::Rule(_)));
     if is_empty {
         if !section.entries.is_empty() {
             let _ = writeln!(out, "  # {}", yaml::comment(&section.name));
@@ -139,19 +123,11 @@ fn write_section(out: &mut String, section: &rules::Section) {
 fn write_rule(out: &mut String, rule: &Rule, indent: &str) {
     let arrow = if rule.is_both { "<->" } else { "->" };
     let (sources, destinations) = (rule.sources.join(", "), rule.destinations.join(", "));
-    let _ = writeln!(
-        out,
-        "{indent}- {}: {sources} {arrow} {destinations}",
-        rule.verb()
-    );
+    let _ = writeln!(out, "{indent}- {}: {sources} {arrow} {destinations}", rule.verb());
     let _ = writeln!(
         out,
         "{indent}  services: [{}]",
-        rule.services
-            .iter()
-            .map(|text| yaml::item(text))
-            .collect::<Vec<_>>()
-            .join(", ")
+        rule.services.iter().map(|text| yaml::item(text)).collect::<Vec<_>>().join(", ")
     );
     if let Some(ports) = &rule.source_ports {
         let _ = writeln!(out, "{indent}  source_ports: [{}]", yaml::item(ports));

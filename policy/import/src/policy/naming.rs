@@ -16,10 +16,7 @@ pub(crate) fn service_names(services: &[(Transport, &Ports)], label: &str) -> Ve
         match (transport, ports) {
             (Transport::Is(_) | Transport::Unstated, Ports::List(list)) => {
                 let protocol = transport.protocol().unwrap_or(Protocol::TCP);
-                ranges.extend(
-                    list.iter()
-                        .map(|interval| (protocol, interval.first(), interval.last())),
-                );
+                ranges.extend(list.iter().map(|interval| (protocol, interval.first(), interval.last())));
             }
             (Transport::Is(protocol), Ports::Types(types)) => {
                 singles.extend(types.iter().map(|kind| icmp_name(*protocol, *kind)));
@@ -29,9 +26,7 @@ pub(crate) fn service_names(services: &[(Transport, &Ports)], label: &str) -> Ve
                 _ => format!("proto/{}", protocol.0),
             }),
             (Transport::Unstated, _) => singles.push("tcp".to_owned()),
-            (Transport::Any, Ports::List(_)) => {
-                singles.extend([format!("tcp/{ports}"), format!("udp/{ports}")])
-            }
+            (Transport::Any, Ports::List(_)) => singles.extend([format!("tcp/{ports}"), format!("udp/{ports}")]),
             (Transport::Any, _) => singles.push("any".to_owned()),
         }
     }
@@ -39,11 +34,7 @@ pub(crate) fn service_names(services: &[(Transport, &Ports)], label: &str) -> Ve
     let mut left = ranges;
     while let Some(first) = left.first().copied() {
         // All protocols of one port first, so that 53 by TCP and UDP is `dns`.
-        let together: Vec<_> = left
-            .iter()
-            .copied()
-            .filter(|range| (range.1, range.2) == (first.1, first.2))
-            .collect();
+        let together: Vec<_> = left.iter().copied().filter(|range| (range.1, range.2) == (first.1, first.2)).collect();
         if together.len() > 1
             && let Some(name) = friendly(&together, label)
         {
@@ -72,31 +63,23 @@ pub(crate) fn plain_names(services: &[(Transport, &Ports)]) -> BTreeSet<String> 
         match (transport, ports) {
             (Transport::Is(Protocol::TCP | Protocol::UDP), Ports::Any)
             | (Transport::Is(_) | Transport::Unstated, Ports::List(_)) => {
-                let set = sets
-                    .entry(transport.protocol().unwrap_or(Protocol::TCP).0)
-                    .or_default();
+                let set = sets.entry(transport.protocol().unwrap_or(Protocol::TCP).0).or_default();
                 *set = set.union(&ports.set());
             }
             (transport, ports) => names.extend(service_names(&[(*transport, ports)], "")),
         }
     }
-    names.extend(
-        sets.into_iter()
-            .map(|(protocol, set)| format!("{protocol} {set:?}")),
-    );
+    names.extend(sets.into_iter().map(|(protocol, set)| format!("{protocol} {set:?}")));
     names
 }
 
 /// Registered names that nobody uses would hide what the rule is about, and so would a name that
 /// contradicts the guide's: "420/SMTP" stays a number.
 fn friendly(ports: &[(Protocol, u16, u16)], label: &str) -> Option<&'static str> {
-    let name = ringwall_services::exact_name(ports)
-        .filter(|name| ringwall_services::canonical(name).is_some())?;
+    let name = ringwall_services::exact_name(ports).filter(|name| ringwall_services::canonical(name).is_some())?;
     let said = ringwall_services::named(label);
-    let agrees = ports.iter().any(|(protocol, first, _)| {
-        said.iter()
-            .any(|service| service.contains(*protocol, *first))
-    });
+    let agrees =
+        ports.iter().any(|(protocol, first, _)| said.iter().any(|service| service.contains(*protocol, *first)));
     (said.is_empty() || agrees).then_some(name)
 }
 
@@ -104,11 +87,7 @@ fn range_name((protocol, first, last): (Protocol, u16, u16)) -> String {
     if (first, last) == (0, u16::MAX) {
         return protocol.to_string();
     }
-    if first == last {
-        format!("{protocol}/{first}")
-    } else {
-        format!("{protocol}/{first}-{last}")
-    }
+    if first == last { format!("{protocol}/{first}") } else { format!("{protocol}/{first}-{last}") }
 }
 
 /// Whether ICMP types are in use (IANA, "ICMP Type Numbers" and "ICMPv6 type Numbers").

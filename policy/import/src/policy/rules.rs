@@ -75,16 +75,7 @@ impl Rule {
     fn meaning(&self) -> String {
         let set = |names: &[String]| -> BTreeSet<String> { names.iter().cloned().collect() };
         let ends = (set(&self.sources), set(&self.destinations), self.is_both);
-        format!(
-            "{:?}",
-            (
-                self.action,
-                ends,
-                &self.meant,
-                &self.source_ports,
-                &self.when
-            )
-        )
+        format!("{:?}", (self.action, ends, &self.meant, &self.source_ports, &self.when))
     }
 }
 
@@ -95,13 +86,7 @@ pub(crate) fn sections(
     options: &mut BTreeMap<String, String>,
 ) -> Vec<Section> {
     let lines = Lines::new(sources, guide.source);
-    let mut writer = Writer {
-        guide,
-        file: sources.name(guide.source),
-        lines,
-        groups,
-        options,
-    };
+    let mut writer = Writer { guide, file: sources.name(guide.source), lines, groups, options };
     let mut places: Vec<Option<usize>> = Vec::new();
     let mut rows: HashMap<Option<usize>, Vec<(usize, Entry)>> = HashMap::new();
     let mut meshes = Vec::new();
@@ -120,30 +105,16 @@ pub(crate) fn sections(
     }
     for row in meshes {
         let entries = rows.entry(row[0].section).or_default();
-        entries.extend(
-            writer
-                .mesh(&row[0])
-                .into_iter()
-                .map(|entry| (row[0].span.start, entry)),
-        );
+        entries.extend(writer.mesh(&row[0]).into_iter().map(|entry| (row[0].span.start, entry)));
     }
     for undecided in &guide.undecided {
         if !rows.contains_key(&undecided.section) {
             places.push(undecided.section);
         }
         let line = writer.lines.of(undecided.span.start);
-        let reason = format!(
-            "not imported ({}:{line}): {}",
-            writer.file, undecided.reason
-        );
-        let entry = Entry::Comment {
-            reason,
-            rule: None,
-            text: undecided.text.clone(),
-        };
-        rows.entry(undecided.section)
-            .or_default()
-            .push((undecided.span.start, entry));
+        let reason = format!("not imported ({}:{line}): {}", writer.file, undecided.reason);
+        let entry = Entry::Comment { reason, rule: None, text: undecided.text.clone() };
+        rows.entry(undecided.section).or_default().push((undecided.span.start, entry));
     }
     places.sort();
     let section = |place: Option<usize>| {
@@ -157,11 +128,7 @@ pub(crate) fn sections(
             .find(|name| !name.is_empty())
             .unwrap_or_else(|| writer.file.to_owned());
         let when = writer.section_when(place);
-        Section {
-            name,
-            when,
-            entries,
-        }
+        Section { name, when, entries }
     };
     places.into_iter().map(section).collect()
 }
@@ -197,14 +164,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn row(&mut self, row: &[Flow]) -> Vec<Entry> {
         let unique = |names: Vec<&str>| {
-            names
-                .into_iter()
-                .fold(Vec::<String>::new(), |mut list, name| {
-                    if !list.iter().any(|known| known == name) {
-                        list.push(name.to_owned());
-                    }
-                    list
-                })
+            names.into_iter().fold(Vec::<String>::new(), |mut list, name| {
+                if !list.iter().any(|known| known == name) {
+                    list.push(name.to_owned());
+                }
+                list
+            })
         };
         let sources = unique(row.iter().map(|flow| &*flow.source).collect());
         let destinations = unique(row.iter().map(|flow| &*flow.destination).collect());
@@ -215,78 +180,45 @@ impl Writer<'_> {
             }
         }
         if sources.len() * destinations.len() * services.len() != row.len() && row.len() > 1 {
-            return row
-                .iter()
-                .flat_map(|flow| self.row(std::slice::from_ref(flow)))
-                .collect();
+            return row.iter().flat_map(|flow| self.row(std::slice::from_ref(flow))).collect();
         }
         let flow = &row[0];
         // A destination by name can't share a rule with an end that is unfit; they are told apart below.
         let line = self.lines.of(flow.span.start);
         let place = format!("{}:{line}", self.file);
         let comment = |reason: String, rule: Option<Rule>| {
-            let text = format!(
-                "{} -> {}: {} {}",
-                flow.source, flow.destination, flow.protocol, flow.port
-            );
+            let text = format!("{} -> {}: {} {}", flow.source, flow.destination, flow.protocol, flow.port);
             vec![Entry::Comment { reason, rule, text }]
         };
         if sources.iter().chain(&destinations).all(String::is_empty) {
-            let names = services
-                .iter()
-                .map(|(transport, ports)| format!("{transport} {ports}"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let names =
+                services.iter().map(|(transport, ports)| format!("{transport} {ports}")).collect::<Vec<_>>().join(", ");
             let reason = format!("not imported ({place}): the guide names neither end");
-            let text = [names.trim(), &flow.label, &flow.note]
-                .into_iter()
-                .filter(|text| !text.is_empty());
+            let text = [names.trim(), &flow.label, &flow.note].into_iter().filter(|text| !text.is_empty());
             let text = text.collect::<Vec<_>>().join(", ");
-            return vec![Entry::Comment {
-                reason: reason.trim().to_owned(),
-                rule: None,
-                text,
-            }];
+            return vec![Entry::Comment { reason: reason.trim().to_owned(), rule: None, text }];
         }
         if flow.direction == Direction::Local {
-            return comment(
-                format!("no rule ({place}): traffic within one host is not filtered"),
-                None,
-            );
+            return comment(format!("no rule ({place}): traffic within one host is not filtered"), None);
         }
         if flow.direction == Direction::Unknown
             && (sources.iter().all(String::is_empty) || destinations.iter().all(String::is_empty))
         {
-            return comment(
-                format!("not imported ({place}): the guide does not say who opens the connection"),
-                None,
-            );
+            return comment(format!("not imported ({place}): the guide does not say who opens the connection"), None);
         }
         let (sources, destinations) = match self.ends(&sources, &destinations, &place) {
             Ok(ends) => ends,
             Err(reason) => return comment(format!("not imported ({place}): {reason}"), None),
         };
-        let odd = services
-            .iter()
-            .find(|(transport, ports)| !are_assigned(*transport, ports));
+        let odd = services.iter().find(|(transport, ports)| !are_assigned(*transport, ports));
         if let Some((transport, ports)) = odd {
-            return comment(
-                format!("not imported ({place}): {transport} has no {ports}"),
-                None,
-            );
+            return comment(format!("not imported ({place}): {transport} has no {ports}"), None);
         }
-        let unstated = services
-            .iter()
-            .any(|(transport, _)| *transport == Transport::Unstated);
+        let unstated = services.iter().any(|(transport, _)| *transport == Transport::Unstated);
         let names = service_names(&services, &flow.label);
-        let has_tcp = services.iter().any(|(transport, _)| {
-            matches!(transport, Transport::Is(Protocol::TCP) | Transport::Any)
-        });
-        let timeout = self
-            .guide
-            .timeouts
-            .iter()
-            .find(|timeout| timeout.section == flow.section && has_tcp);
+        let has_tcp =
+            services.iter().any(|(transport, _)| matches!(transport, Transport::Is(Protocol::TCP) | Transport::Any));
+        let timeout = self.guide.timeouts.iter().find(|timeout| timeout.section == flow.section && has_tcp);
         let source_ports = match &flow.source_port {
             Ports::List(_) => Some(flow.source_port.to_string()),
             _ => None,
@@ -300,15 +232,8 @@ impl Writer<'_> {
             services: names,
             meant: plain_names(&services),
             source_ports,
-            session_timeout: timeout
-                .map(|timeout| timeout.seconds)
-                .filter(|_| flow.action == Action::Allow),
-            when: flow
-                .condition
-                .as_deref()
-                .map(|condition| self.option(condition, flow))
-                .into_iter()
-                .collect(),
+            session_timeout: timeout.map(|timeout| timeout.seconds).filter(|_| flow.action == Action::Allow),
+            when: flow.condition.as_deref().map(|condition| self.option(condition, flow)).into_iter().collect(),
             places: vec![(self.file.to_owned(), line)],
         };
         if flow.direction == Direction::Unknown {
@@ -319,9 +244,7 @@ impl Writer<'_> {
         }
         if unstated {
             return comment(
-                format!(
-                    "not imported ({place}): the guide names no protocol; here is the row with TCP"
-                ),
+                format!("not imported ({place}): the guide names no protocol; here is the row with TCP"),
                 Some(rule),
             );
         }
@@ -348,19 +271,11 @@ impl Writer<'_> {
         let (mut left, mut right) = (side(sources, true)?, side(destinations, false)?);
         if left.is_empty() {
             let name = right.first().cloned().unwrap_or_default();
-            left.push(self.groups.open(
-                "clients-of",
-                &name,
-                format!("{place} does not say who connects to {name}"),
-            ));
+            left.push(self.groups.open("clients-of", &name, format!("{place} does not say who connects to {name}")));
         }
         if right.is_empty() {
             let name = left.first().cloned().unwrap_or_default();
-            right.push(self.groups.open(
-                "servers-of",
-                &name,
-                format!("{place} does not say what {name} connects to"),
-            ));
+            right.push(self.groups.open("servers-of", &name, format!("{place} does not say what {name} connects to")));
         }
         Ok((left, right))
     }
@@ -394,9 +309,7 @@ impl Writer<'_> {
             if let Some(condition) = &section.condition {
                 let own = section.title.split('(').next().unwrap_or("");
                 let name = option_name(condition, own);
-                self.options
-                    .entry(name.clone())
-                    .or_insert_with(|| self.guide.section_title(Some(index)));
+                self.options.entry(name.clone()).or_insert_with(|| self.guide.section_title(Some(index)));
                 when.push(name);
             }
             place = section.parent;
@@ -406,15 +319,9 @@ impl Writer<'_> {
 
     fn option(&mut self, condition: &str, flow: &Flow) -> String {
         let title = self.guide.section_title(flow.section);
-        let own = if flow.label.is_empty() {
-            title
-        } else {
-            flow.label.to_string()
-        };
+        let own = if flow.label.is_empty() { title } else { flow.label.to_string() };
         let name = option_name(condition, &own);
-        self.options
-            .entry(name.clone())
-            .or_insert_with(|| format!("{own} ({condition})"));
+        self.options.entry(name.clone()).or_insert_with(|| format!("{own} ({condition})"));
         name
     }
 }
@@ -455,49 +362,22 @@ fn option_name(condition: &str, own: &str) -> String {
     ];
     let words: Vec<&str> = condition
         .split_whitespace()
-        .filter(|word| {
-            !EMPTY.contains(
-                &word
-                    .to_lowercase()
-                    .trim_matches(|c: char| !c.is_alphanumeric()),
-            )
-        })
+        .filter(|word| !EMPTY.contains(&word.to_lowercase().trim_matches(|c: char| !c.is_alphanumeric())))
         .collect();
     let name = yaml::kebab(&words.join(" "));
-    let name = if name.is_empty() {
-        yaml::kebab(own)
-    } else {
-        name
-    };
-    if name.is_empty() {
-        "optional".to_owned()
-    } else {
-        name
-    }
+    let name = if name.is_empty() { yaml::kebab(own) } else { name };
+    if name.is_empty() { "optional".to_owned() } else { name }
 }
 
 /// The guide's words where they add to the rule.
 fn remark(flow: &Flow, services: &[String]) -> String {
-    let fold = |text: &str| {
-        text.chars()
-            .filter(|c| c.is_alphanumeric())
-            .flat_map(char::to_lowercase)
-            .collect::<String>()
-    };
-    let says_service = services
-        .iter()
-        .any(|service| fold(service) == fold(&flow.label));
+    let fold =
+        |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    let says_service = services.iter().any(|service| fold(service) == fold(&flow.label));
     // "proto/50" tells little.
-    let numbered = flow
-        .protocol
-        .protocol()
-        .and_then(crate::words::protocol_name);
-    let numbered =
-        numbered.filter(|_| services.iter().any(|service| service.starts_with("proto/")));
-    let numbered = numbered
-        .map(str::to_uppercase)
-        .filter(|_| flow.label.is_empty())
-        .unwrap_or_default();
+    let numbered = flow.protocol.protocol().and_then(crate::words::protocol_name);
+    let numbered = numbered.filter(|_| services.iter().any(|service| service.starts_with("proto/")));
+    let numbered = numbered.map(str::to_uppercase).filter(|_| flow.label.is_empty()).unwrap_or_default();
     let label = if says_service {
         ""
     } else if numbered.is_empty() {
@@ -506,11 +386,7 @@ fn remark(flow: &Flow, services: &[String]) -> String {
         &numbered
     };
     let note = yaml::shorten(&flow.note.replace(".; ", "; "), 120);
-    [label, &note]
-        .into_iter()
-        .filter(|text| !text.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ")
+    [label, &note].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// Where every row of a pair exists both ways, one rule says both.
@@ -524,12 +400,7 @@ fn fold_pairs(entries: &mut Vec<Entry>) {
             && rule.destinations.len() == 1;
         let mut services = rule.services.clone();
         services.sort();
-        is_plain.then(|| {
-            (
-                (rule.sources[0].clone(), rule.destinations[0].clone()),
-                services,
-            )
-        })
+        is_plain.then(|| ((rule.sources[0].clone(), rule.destinations[0].clone()), services))
     };
     let mut ways: Ways = BTreeMap::new();
     for entry in entries.iter() {
@@ -539,9 +410,8 @@ fn fold_pairs(entries: &mut Vec<Entry>) {
             ways.entry(pair).or_default().insert(services);
         }
     }
-    let is_folded = |(a, b): &(String, String)| {
-        a != b && ways.get(&(a.clone(), b.clone())) == ways.get(&(b.clone(), a.clone()))
-    };
+    let is_folded =
+        |(a, b): &(String, String)| a != b && ways.get(&(a.clone(), b.clone())) == ways.get(&(b.clone(), a.clone()));
     let mut first: HashMap<(String, String, Vec<String>), usize> = HashMap::new();
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
     for entry in entries.drain(..) {
@@ -551,9 +421,7 @@ fn fold_pairs(entries: &mut Vec<Entry>) {
         };
         if let Some((pair, services)) = key(&rule).filter(|(pair, _)| is_folded(pair)) {
             let back = (pair.1.clone(), pair.0.clone(), services.clone());
-            if let Some(Entry::Rule(other)) =
-                first.get(&back).and_then(|index| kept.get_mut(*index))
-            {
+            if let Some(Entry::Rule(other)) = first.get(&back).and_then(|index| kept.get_mut(*index)) {
                 other.places.append(&mut rule.places);
                 continue;
             }
@@ -580,25 +448,16 @@ pub(crate) fn fold_equal(sections: &mut [Section]) {
             match seen.get(&meaning).copied() {
                 Some((first_section, first)) => {
                     let original = match &sections[first_section].entries[first] {
-                        Entry::Rule(rule) => rule
-                            .places
-                            .first()
-                            .map(|(file, line)| format!("{file}:{line}")),
+                        Entry::Rule(rule) => rule.places.first().map(|(file, line)| format!("{file}:{line}")),
                         Entry::Comment { .. } => None,
                     };
                     if let Entry::Rule(rule) = &mut sections[first_section].entries[first] {
                         rule.places.extend(places.clone());
                     }
-                    let place = places
-                        .iter()
-                        .map(|(file, line)| format!("{file}:{line}"))
-                        .collect::<Vec<_>>()
-                        .join(", ");
+                    let place =
+                        places.iter().map(|(file, line)| format!("{file}:{line}")).collect::<Vec<_>>().join(", ");
                     sections[section].entries[index] = Entry::Comment {
-                        reason: format!(
-                            "{place} repeats the rule from {}",
-                            original.unwrap_or_default()
-                        ),
+                        reason: format!("{place} repeats the rule from {}", original.unwrap_or_default()),
                         rule: None,
                         text: String::new(),
                     };

@@ -9,29 +9,16 @@ pub(crate) fn scalar(text: &str) -> String {
         && !text.contains(": ")
         && !text.contains(" #")
         && !text.ends_with([':', ' '])
-        && text
-            .chars()
-            .all(|c| c.is_alphanumeric() || " -_./,:()<>+=;'#*&|@%$!?".contains(c))
-        && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
-            .contains(&text.to_lowercase().as_str());
-    if is_plain {
-        text.to_owned()
-    } else {
-        quoted(text)
-    }
+        && text.chars().all(|c| c.is_alphanumeric() || " -_./,:()<>+=;'#*&|@%$!?".contains(c))
+        && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(&text.to_lowercase().as_str());
+    if is_plain { text.to_owned() } else { quoted(text) }
 }
 
 /// An item of a list in brackets.
 pub(crate) fn item(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-    if is_plain {
-        text.to_owned()
-    } else {
-        quoted(text)
-    }
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    if is_plain { text.to_owned() } else { quoted(text) }
 }
 
 fn quoted(text: &str) -> String {
@@ -50,17 +37,9 @@ fn quoted(text: &str) -> String {
 
 /// One line that can't end the comment.
 pub(crate) fn comment(text: &str) -> String {
-    let is_break = |c: char| {
-        c.is_control()
-            || matches!(
-                c,
-                '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
-            )
-    };
-    let text: String = text
-        .chars()
-        .map(|c| if is_break(c) { ' ' } else { c })
-        .collect();
+    let is_break =
+        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let text: String = text.chars().map(|c| if is_break(c) { ' ' } else { c }).collect();
     shorten(&crate::document::one_line(&text), 240)
 }
 

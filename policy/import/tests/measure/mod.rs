@@ -51,11 +51,7 @@ pub fn guide(name: &str, text: &str) -> Guide {
 }
 
 /// Share of the flows that are right, and of the truth that is found.
-fn measure(
-    expected: &[Expected],
-    flows: &[Flow],
-    same: impl Fn(&Expected, &Flow) -> bool,
-) -> (f64, f64) {
+fn measure(expected: &[Expected], flows: &[Flow], same: impl Fn(&Expected, &Flow) -> bool) -> (f64, f64) {
     let mut is_taken = vec![false; flows.len()];
     let (mut found, mut wanted) = (0_u32, 0_u32);
     for row in expected {
@@ -69,34 +65,20 @@ fn measure(
         }
     }
     let right = is_taken.iter().filter(|taken| **taken).count();
-    (
-        right as f64 / flows.len().max(1) as f64,
-        f64::from(found) / f64::from(wanted.max(1)),
-    )
+    (right as f64 / flows.len().max(1) as f64, f64::from(found) / f64::from(wanted.max(1)))
 }
 
 fn field(expected: &str, ours: &str, name: &str, inferred: &[String]) -> bool {
-    ours.eq_ignore_ascii_case(expected)
-        || ours.is_empty() && inferred.iter().any(|field| field == name)
+    ours.eq_ignore_ascii_case(expected) || ours.is_empty() && inferred.iter().any(|field| field == name)
 }
 
 fn service(row: &Expected, flow: &Flow) -> bool {
-    field(
-        &row.protocol,
-        &flow.protocol.to_string(),
-        "protocol",
-        &row.inferred,
-    ) && row.port == flow.port.to_string()
+    field(&row.protocol, &flow.protocol.to_string(), "protocol", &row.inferred) && row.port == flow.port.to_string()
 }
 
 fn ends(row: &Expected, flow: &Flow) -> bool {
     field(&row.source, &flow.source, "source", &row.inferred)
-        && field(
-            &row.destination,
-            &flow.destination,
-            "destination",
-            &row.inferred,
-        )
+        && field(&row.destination, &flow.destination, "destination", &row.inferred)
 }
 
 fn whole(row: &Expected, flow: &Flow) -> bool {
@@ -110,32 +92,15 @@ fn whole(row: &Expected, flow: &Flow) -> bool {
 pub fn figures(name: &str, expected: &[Expected], flows: &[Flow]) -> [f64; 4] {
     let (p1, r1) = measure(expected, flows, service);
     let (p2, r2) = measure(expected, flows, whole);
-    println!(
-        "{name}: {} flows; protocol and port {p1:.3}/{r1:.3}; whole rows {p2:.3}/{r2:.3}",
-        flows.len()
-    );
+    println!("{name}: {} flows; protocol and port {p1:.3}/{r1:.3}; whole rows {p2:.3}/{r2:.3}", flows.len());
     if std::env::var("SHOW").is_ok() {
-        for row in expected
-            .iter()
-            .filter(|row| !flows.iter().any(|flow| whole(row, flow)))
-        {
-            println!(
-                "  missed {} -> {} {} {} {}",
-                row.source, row.destination, row.protocol, row.port, row.direction
-            );
+        for row in expected.iter().filter(|row| !flows.iter().any(|flow| whole(row, flow))) {
+            println!("  missed {} -> {} {} {} {}", row.source, row.destination, row.protocol, row.port, row.direction);
         }
-        for flow in flows
-            .iter()
-            .filter(|flow| !expected.iter().any(|row| whole(row, flow)))
-        {
+        for flow in flows.iter().filter(|flow| !expected.iter().any(|row| whole(row, flow))) {
             println!(
                 "  wrong  {} -> {} {} {} {} {:?}",
-                flow.source,
-                flow.destination,
-                flow.protocol,
-                flow.port,
-                flow.direction,
-                flow.inferred
+                flow.source, flow.destination, flow.protocol, flow.port, flow.direction, flow.inferred
             );
         }
     }
