@@ -9,7 +9,7 @@ use ringwall_packet::{
     AddressSet, Family, Flow, FlowSet, Interval, IntervalSet, Protocol, Upper, UpperCube, UpperSet,
 };
 use ringwall_policy::{
-    Action, End, Judgement, Node, Policy, Reason, Rule, RuleId, Stage, Verdict, expectation_failures, receivable,
+    Action, End, Judgement, Node, Policy, Reason, Rule, RuleId, ServiceUse, Stage, Verdict, expectation_failures, receivable,
     rule_meaning,
 };
 
@@ -32,6 +32,7 @@ pub fn check(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
     enforcement_points(policy, &whole, report);
     equal_rules(&whole, report);
     session_timeouts(&whole, report);
+    open_management(resolved, report);
     management(policy, &whole, report);
     resolvers(policy, &whole, now, report);
     if !report.has_errors() {
@@ -238,6 +239,28 @@ fn session_timeouts(rules: &[&Checked<'_>], report: &mut Report) {
 
 fn tcp() -> UpperSet {
     std::iter::once(UpperCube::protocol(Protocol::TCP)).collect()
+}
+
+/// What no deny closes must not be open to everybody.
+fn open_management(resolved: &Resolved<'_>, report: &mut Report) {
+    let policy = &resolved.policy;
+    let Some(management) = &policy.management else { return };
+    let from = &management.from.addresses;
+    let outside = Policy::internet(policy.internal.as_ref().unwrap_or(&AddressSet::default()), &policy.node_addresses());
+    let holds_outside = (!outside.v4.is_empty() && outside.v4.is_subset(&from.v4))
+        || (!outside.v6.is_empty() && outside.v6.is_subset(&from.v6));
+    let is_everybody = resolved.management_is_open || from.v4.is_full() || from.v6.is_full() || holds_outside;
+    let error = |message: &str| Diagnostic::error("RW0321", message).at(management.origin.span, "no deny closes this");
+    if is_everybody {
+        let text = &management.from.text;
+        let diagnostic = error(&format!("`management` is open to everybody: `{text}` holds the whole internet"));
+        report.push(diagnostic.help("name the group of those who manage"));
+    }
+    let everything = |service: &&ServiceUse| service.upper.cubes().iter().any(|cube| cube.protocols().is_full());
+    if let Some(service) = management.services.iter().find(everything) {
+        let diagnostic = error(&format!("`management` opens everything: `{}` is every service", service.text));
+        report.push(diagnostic.help("name the services that are used to manage, such as `services: [ssh]`"));
+    }
 }
 
 fn management(policy: &Policy, rules: &[&Checked<'_>], report: &mut Report) {

@@ -13,7 +13,7 @@ use crate::form::{Word, doubled};
 use crate::near::nearest;
 use crate::places::Places;
 use crate::report::Report;
-use crate::values::Values;
+use crate::values::{Value, Values};
 
 /// Far more than anybody can follow; a bound on recursion.
 const MAX_DEPTH: usize = 32;
@@ -64,6 +64,13 @@ impl FromIterator<Members> for Members {
         whole.addresses = if sets.len() == 1 { sets.remove(0) } else { sets.into_iter().collect() };
         whole
     }
+}
+
+/// What a value is made of, all at the place where it is used.
+fn parts(value: &Value, span: Span) -> impl Iterator<Item = Word> {
+    let separators = |c: char| c == ',' || c.is_whitespace();
+    let texts = value.text.split(separators).filter(|text| !text.is_empty());
+    texts.map(move |text| Word { text: text.to_owned(), span })
 }
 
 pub enum Memo {
@@ -164,11 +171,13 @@ impl<'a, 'r> Resolver<'a, 'r> {
         let document = self.document;
         for def in &document.nodes {
             let members = self.plain_items(&def.addresses, def.span);
+            self.single_addresses(&def.addresses);
             self.node_addresses.push(members);
         }
         self.refuse_shared_addresses();
         for def in &document.floating {
             let members = self.plain_items(&def.addresses, def.span);
+            self.single_addresses(&def.addresses);
             self.floating.push(members);
         }
         let Some((span, items)) = &document.internal else { return };
@@ -185,6 +194,25 @@ impl<'a, 'r> Resolver<'a, 'r> {
         };
         self.internal = Some(internal);
         self.internet = Some(internet);
+    }
+
+    /// A machine answers on addresses; a prefix would make it the end of whatever goes there.
+    fn single_addresses(&mut self, items: &[(Word, Item)]) {
+        let has_several = |set: &AddressSet| ranges(set).any(|(first, last)| first != last);
+        for (word, item) in items {
+            let several = match item {
+                Item::Addresses(addresses) => has_several(addresses),
+                Item::Value(name) => self.values.get(&name.text).is_some_and(|value| {
+                    parts(value, word.span).any(|part| matches!(address::item(&part), Ok(Item::Addresses(set)) if has_several(&set)))
+                }),
+                Item::Bad | Item::Name(_) => false,
+            };
+            if several {
+                let message = format!("`{}` is more than one address where a machine's own are wanted", word.text);
+                let help = "write each address that the machine has; prefixes that it routes for go under `routes:`";
+                self.report.push(Diagnostic::error("RW0221", message).at(word.span, "").help(help));
+            }
+        }
     }
 
     fn refuse_shared_addresses(&mut self) {
@@ -236,13 +264,10 @@ impl<'a, 'r> Resolver<'a, 'r> {
         let Some(value) = self.values.get(&name.text) else {
             return Members { unbound: vec![word.clone()], ..Members::default() };
         };
-        let separators = |c: char| c == ',' || c.is_whitespace();
-        let texts = value.text.split(separators).filter(|text| !text.is_empty());
-        let parts = texts.map(|text| {
-            let part = Word { text: text.to_owned(), span: word.span };
+        let parts = parts(value, word.span).map(|part| {
             let message = match address::item(&part) {
                 Ok(Item::Addresses(addresses)) => return Members { addresses, ..Members::default() },
-                Ok(_) => format!("`{text}` is not an address"),
+                Ok(_) => format!("`{}` is not an address", part.text),
                 Err(diagnostic) => diagnostic.message,
             };
             let diagnostic = Diagnostic::error("RW0212", message).at(word.span, "");

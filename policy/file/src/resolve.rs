@@ -23,6 +23,8 @@ use crate::values::Values;
 /// The model, and what the checks of its meaning need beside it.
 pub struct Resolved<'a> {
     pub policy: Policy,
+    /// Who manages is `any` or `internet`.
+    pub management_is_open: bool,
     /// For each of the policy's rules, in its order.
     pub rules: Vec<Facts<'a>>,
     pub expectations: Vec<Facts<'a>>,
@@ -66,7 +68,7 @@ pub fn resolve<'a>(
             expectation_facts.push(fact);
         }
     }
-    let management = resolver.management(&mut services);
+    let (management, management_is_open) = resolver.management(&mut services).unzip();
     let protected = resolver.protected();
     let groups = resolver.groups();
     let nodes = resolver.nodes(&groups);
@@ -86,7 +88,8 @@ pub fn resolve<'a>(
         rules,
         expectations,
     };
-    Resolved { policy, rules: facts, expectations: expectation_facts }
+    let management_is_open = management_is_open.unwrap_or_default();
+    Resolved { policy, management_is_open, rules: facts, expectations: expectation_facts }
 }
 
 impl<'a> Resolver<'a, '_> {
@@ -300,14 +303,14 @@ impl<'a> Resolver<'a, '_> {
         Some((Expectation { action: def.action, source, destination, services, origin }, facts))
     }
 
-    fn management(&mut self, services: &mut Services) -> Option<Management> {
+    fn management(&mut self, services: &mut Services) -> Option<(Management, bool)> {
         let document = self.document;
         let (_, Some(def)) = document.management.as_ref()? else { return None };
         let names = NamesAre::Sources;
         let user = EndUse { span: def.span, action: Action::Allow, is_on: true, names, inherits: true };
-        let from = self.end(&def.from, &user)?.end;
+        let ResolvedEnd { end: from, is_open, .. } = self.end(&def.from, &user)?;
         let used = def.services.iter().filter_map(|word| services.resolve(word, self.report)).collect();
-        Some(Management { from, services: used, origin: self.places.origin(def.span, None) })
+        Some((Management { from, services: used, origin: self.places.origin(def.span, None) }, is_open))
     }
 
     fn protected(&mut self) -> AddressSet {
