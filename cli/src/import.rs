@@ -14,8 +14,8 @@ use crate::terminal::{Exit, Terminal, count, print};
 #[derive(clap::Args)]
 #[command(after_help = "\
 The policy that is printed is in the audit stage: it watches and drops nothing until you take
-`stage: audit` out. Rows that could not be decided stand in it as comments, with the reason, and make
-the exit code 4.
+`stage: audit` out. Rows that could not be decided, or that leave open what a rule needs, stand in it as
+comments, with the reason, and make the exit code 4.
 
 Examples:
   ringwall import guide.md > policy.yaml
@@ -50,10 +50,13 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         diagnostics.extend(found);
     }
     terminal.diagnostics(&diagnostics, &sources);
+    let mut left_out = 0;
     let text = match args.output {
         Format::Policy => {
             let stamp = Stamp { program: concat!("ringwall ", env!("CARGO_PKG_VERSION")).into(), date: String::new() };
-            to_policy(&guides, &sources, &stamp)
+            let policy = to_policy(&guides, &sources, &stamp);
+            left_out = policy.left_out;
+            policy.text
         }
         Format::Csv => {
             let mut lines = guides.iter().map(|guide| to_csv(guide, &sources));
@@ -72,7 +75,8 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let flows: usize = guides.iter().map(|guide| guide.flows.len()).sum();
     let undecided: usize = guides.iter().map(|guide| guide.undecided.len()).sum();
-    let mut summary = format!("import: {flows} flows, {undecided} rows undecided");
+    let comments = if left_out > 0 { format!(", {left_out} of them left as comments") } else { String::new() };
+    let mut summary = format!("import: {flows} flows{comments}, {undecided} rows undecided");
     if !diagnostics.is_empty() {
         summary.push_str(&format!(", {}", count(&diagnostics)));
     }
@@ -83,7 +87,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let failed = diagnostics.iter().any(Diagnostic::is_error);
     Ok(match flows {
         0 => Exit::Failure,
-        _ if failed || undecided > 0 => Exit::Partly,
+        _ if failed || undecided > 0 || left_out > 0 => Exit::Partly,
         _ => Exit::Success,
     })
 }

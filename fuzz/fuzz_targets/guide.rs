@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
             render(diagnostic, &sources, Colour::Plain);
         }
         to_csv(&guide, &sources);
-        let policy = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default());
+        let policy = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default()).text;
         let input = ringwall_policy_file::Input { name: "policy.yaml".into(), text: policy };
         let parsed = ringwall_policy_file::parse(&[input], &Default::default(), 0);
         // RW0101 is text that is no YAML: what we write is always that.

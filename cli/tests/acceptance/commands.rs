@@ -124,6 +124,16 @@ fn a_folder_is_all_its_files() {
 }
 
 #[test]
+fn import_counts_what_is_only_a_comment() {
+    let guide = |rows: &str| file("guide.csv", &format!("source,destination,port,protocol\n{rows}"));
+    let bare = guide(",,22,tcp\nweb,store,443,\nweb,store,80,tcp\n");
+    ringwall(&["import", &bare]).failed(4, &["import: 3 flows, 2 of them left as comments, 0 rows undecided"]);
+    // A listing has no comments, and all of the flows.
+    ringwall(&["import", &bare, "-o", "csv"]).failed(0, &["import: 3 flows, 0 rows undecided"]);
+    ringwall(&["import", &guide("web,store,443,tcp\n")]).failed(0, &["import: 1 flows, 0 rows undecided"]);
+}
+
+#[test]
 fn messages_go_to_stderr_and_are_plain_where_nobody_looks() {
     let wrong = file("policy.yaml", &policy("  - allow: user -> node\n    services: [https]\n"));
     let ran = ringwall(&["check", &wrong]).failed(1, &["error[RW0201]"]);

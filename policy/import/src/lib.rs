@@ -33,7 +33,7 @@ pub use guide::{
     Abbreviation, Action, Direction, Field, Flow, Guide, Note, Ports, Section, Timeout, Transport, Undecided,
 };
 pub use listing::to_csv;
-pub use policy::{Stamp, to_policy};
+pub use policy::{PolicyText, Stamp, to_policy};
 
 use ringwall_diagnostic::{Diagnostic, SourceId, Sources};
 

@@ -8,7 +8,7 @@ use ringwall_policy_file::{Input, Values, parse};
 fn policy(name: &str, text: &str) -> String {
     let mut sources = Sources::new();
     let id = sources.add(name, text);
-    to_policy(&[read(&sources, id).0], &sources, &Stamp::default())
+    to_policy(&[read(&sources, id).0], &sources, &Stamp::default()).text
 }
 
 /// What the reader of policies says of one, with every value bound.
@@ -204,4 +204,29 @@ fn pairs_and_timeouts_of_a_guide_survive() {
     assert!(policy.contains("allow: mn <-> sb") && policy.contains("session_timeout: 14400s"), "{policy}");
     assert!(policy.contains("members: false") && policy.contains("when: members"), "{policy}");
     assert_eq!(complaints(&policy), Vec::<String>::new(), "{policy}");
+}
+
+/// What is only a comment is counted, flow by flow, whatever stands around it.
+#[test]
+fn flows_that_are_comments_are_counted() {
+    for (rows, left_out) in [
+        ("a,b,443,tcp", 0),
+        // The second row is in the rule of the first.
+        ("a,b,443,tcp\na,b,443,tcp", 0),
+        ("a,b,443,", 1),
+        ("a,b,443,\na,b,80,tcp\n\"c, d\",b,22,", 3),
+        (",,443,tcp\na,b,80,tcp", 1),
+        ("*.example.net,b,443,tcp", 1),
+    ] {
+        let mut sources = Sources::new();
+        let id = sources.add("guide.csv", format!("source,destination,port,protocol\n{rows}\n"));
+        let policy = to_policy(&[read(&sources, id).0], &sources, &Stamp::default());
+        assert_eq!(policy.left_out, left_out, "{rows}\n{}", policy.text);
+        assert_eq!(policy.text.contains("# not imported"), left_out > 0, "{rows}\n{}", policy.text);
+    }
+    let mut sources = Sources::new();
+    let id = sources.add("guide.md", "# Ports\n\nBetween nodes of the same type all traffic must be open.\n");
+    let (guide, _) = read(&sources, id);
+    let policy = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default());
+    assert_eq!((guide.flows.len(), policy.left_out), (1, 1), "{}", policy.text);
 }

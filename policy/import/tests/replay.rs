@@ -24,7 +24,7 @@ fn every_guide_of_the_corpus_is_read() {
                 render(diagnostic, &sources, Colour::Plain);
             }
             to_csv(&guide, &sources);
-            let text = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default());
+            let text = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default()).text;
             let parsed = parse(&[Input { name: "policy.yaml".into(), text }], &Values::default(), 0);
             assert!(parsed.diagnostics.iter().all(|diagnostic| diagnostic.code.0 != "RW0101"), "{name}: no YAML");
         }

@@ -22,7 +22,7 @@ fn all(name: &str, text: &str) -> String {
         sources.position(label.span);
     }
     let _ = to_csv(&guide, &sources);
-    to_policy(&[guide], &sources, &Stamp::default())
+    to_policy(&[guide], &sources, &Stamp::default()).text
 }
 
 /// Pieces that guides are made of, in any order.

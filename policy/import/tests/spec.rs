@@ -43,7 +43,7 @@ impl Example {
     }
 
     fn policy(&self) -> String {
-        to_policy(std::slice::from_ref(&self.guide), &self.sources, &Stamp::default())
+        to_policy(std::slice::from_ref(&self.guide), &self.sources, &Stamp::default()).text
     }
 }
 

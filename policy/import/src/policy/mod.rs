@@ -25,8 +25,17 @@ pub struct Stamp {
     pub date: String,
 }
 
-/// The policy in the language of policy files.
-pub fn to_policy(guides: &[Guide], sources: &Sources, stamp: &Stamp) -> String {
+/// A policy as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyText {
+    /// In the language of policy files.
+    pub text: String,
+    /// Flows that are in no rule, since the guide leaves open what one needs; comments stand for them.
+    pub left_out: usize,
+}
+
+/// What the guides say, as a policy.
+pub fn to_policy(guides: &[Guide], sources: &Sources, stamp: &Stamp) -> PolicyText {
     let mut groups = Groups::default();
     let mut options = BTreeMap::new();
     let mut sections = Vec::new();
@@ -53,7 +62,12 @@ pub fn to_policy(guides: &[Guide], sources: &Sources, stamp: &Stamp) -> String {
         write_section(&mut out, section);
     }
     out.push_str(ECHO);
-    out
+    let lost = |entry: &Entry| match entry {
+        Entry::Comment { lost, .. } => *lost,
+        Entry::Rule(_) => 0,
+    };
+    let left_out = sections.iter().flat_map(|section| &section.entries).map(lost).sum();
+    PolicyText { text: out, left_out }
 }
 
 const ECHO: &str = "  - name: Connectivity checks
@@ -106,7 +120,7 @@ fn write_section(out: &mut String, section: &rules::Section) {
     for entry in &section.entries {
         match entry {
             Entry::Rule(rule) => write_rule(out, rule, "      "),
-            Entry::Comment { reason, rule, text } => {
+            Entry::Comment { reason, rule, text, .. } => {
                 let _ = writeln!(out, "      # {}", yaml::comment(reason));
                 match rule {
                     Some(rule) => write_rule(out, rule, "      # "),

@@ -23,6 +23,8 @@ pub(crate) enum Entry {
     /// A row that is no rule; `rule` is what it could be.
     Comment {
         reason: String,
+        /// Flows that are in no rule because of it.
+        lost: usize,
         rule: Option<Rule>,
         text: String,
     },
@@ -113,7 +115,7 @@ pub(crate) fn sections(
         }
         let line = writer.lines.of(undecided.span.start);
         let reason = format!("not imported ({}:{line}): {}", writer.file, undecided.reason);
-        let entry = Entry::Comment { reason, rule: None, text: undecided.text.clone() };
+        let entry = Entry::Comment { reason, lost: 0, rule: None, text: undecided.text.clone() };
         rows.entry(undecided.section).or_default().push((undecided.span.start, entry));
     }
     places.sort();
@@ -186,9 +188,10 @@ impl Writer<'_> {
         // A destination by name can't share a rule with an end that is unfit; they are told apart below.
         let line = self.lines.of(flow.span.start);
         let place = format!("{}:{line}", self.file);
-        let comment = |reason: String, rule: Option<Rule>| {
-            let text = format!("{} -> {}: {} {}", flow.source, flow.destination, flow.protocol, flow.port);
-            vec![Entry::Comment { reason, rule, text }]
+        let text = || format!("{} -> {}: {} {}", flow.source, flow.destination, flow.protocol, flow.port);
+        let comment = |reason: &str, rule: Option<Rule>| {
+            let reason = format!("not imported ({place}): {reason}");
+            vec![Entry::Comment { reason, lost: row.len(), rule, text: text() }]
         };
         if sources.iter().chain(&destinations).all(String::is_empty) {
             let names =
@@ -196,23 +199,24 @@ impl Writer<'_> {
             let reason = format!("not imported ({place}): the guide names neither end");
             let text = [names.trim(), &flow.label, &flow.note].into_iter().filter(|text| !text.is_empty());
             let text = text.collect::<Vec<_>>().join(", ");
-            return vec![Entry::Comment { reason: reason.trim().to_owned(), rule: None, text }];
+            return vec![Entry::Comment { reason, lost: row.len(), rule: None, text }];
         }
         if flow.direction == Direction::Local {
-            return comment(format!("no rule ({place}): traffic within one host is not filtered"), None);
+            let reason = format!("no rule ({place}): traffic within one host is not filtered");
+            return vec![Entry::Comment { reason, lost: 0, rule: None, text: text() }];
         }
         if flow.direction == Direction::Unknown
             && (sources.iter().all(String::is_empty) || destinations.iter().all(String::is_empty))
         {
-            return comment(format!("not imported ({place}): the guide does not say who opens the connection"), None);
+            return comment("the guide does not say who opens the connection", None);
         }
         let (sources, destinations) = match self.ends(&sources, &destinations, &place) {
             Ok(ends) => ends,
-            Err(reason) => return comment(format!("not imported ({place}): {reason}"), None),
+            Err(reason) => return comment(&reason, None),
         };
         let odd = services.iter().find(|(transport, ports)| !are_assigned(*transport, ports));
         if let Some((transport, ports)) = odd {
-            return comment(format!("not imported ({place}): {transport} has no {ports}"), None);
+            return comment(&format!("{transport} has no {ports}"), None);
         }
         let unstated = services.iter().any(|(transport, _)| *transport == Transport::Unstated);
         let names = service_names(&services, &flow.label);
@@ -237,16 +241,10 @@ impl Writer<'_> {
             places: vec![(self.file.to_owned(), line)],
         };
         if flow.direction == Direction::Unknown {
-            return comment(
-                format!("not imported ({place}): the guide does not say who opens the connection"),
-                Some(rule),
-            );
+            return comment("the guide does not say who opens the connection", Some(rule));
         }
         if unstated {
-            return comment(
-                format!("not imported ({place}): the guide names no protocol; here is the row with TCP"),
-                Some(rule),
-            );
+            return comment("the guide names no protocol; here is the row with TCP", Some(rule));
         }
         vec![Entry::Rule(rule)]
     }
@@ -298,7 +296,12 @@ impl Writer<'_> {
                 remark: format!("{}s", flow.source),
             })
         };
-        self.groups.roles().into_iter().map(rule).collect()
+        let rules: Vec<Entry> = self.groups.roles().into_iter().map(rule).collect();
+        if rules.is_empty() {
+            let reason = format!("not imported ({}:{line}): the guide names no kind of machine", self.file);
+            return vec![Entry::Comment { reason, lost: 1, rule: None, text: flow.note.to_string() }];
+        }
+        rules
     }
 
     fn section_when(&mut self, section: Option<usize>) -> Vec<String> {
@@ -458,6 +461,7 @@ pub(crate) fn fold_equal(sections: &mut [Section]) {
                         places.iter().map(|(file, line)| format!("{file}:{line}")).collect::<Vec<_>>().join(", ");
                     sections[section].entries[index] = Entry::Comment {
                         reason: format!("{place} repeats the rule from {}", original.unwrap_or_default()),
+                        lost: 0,
                         rule: None,
                         text: String::new(),
                     };
