@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::apply::{
-    self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, foreign_chains, records, take_over,
+    self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, forbidden,
+    foreign_chains, records, take_over,
 };
 use ringwall_node::kernel::{Netfilter, Nft, NftError, TableId, Tuple};
 use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
@@ -177,12 +178,15 @@ pub fn failure(error: &ApplyError) -> Failure {
         ApplyError::Nft(NftError::Refused { .. }) => Exit::Failure,
         ApplyError::Nft(_) | ApplyError::Read(_) => Exit::Environment,
         ApplyError::State(_) => Exit::Environment,
-        ApplyError::OnTrial(_) | ApplyError::NoTrial(_) | ApplyError::Fallen(_) | ApplyError::Boot(_) => Exit::Failure,
+        ApplyError::OnTrial(_) | ApplyError::NoTrial(_) | ApplyError::Fallen(_) | ApplyError::Boot(_) | ApplyError::Lost => Exit::Failure,
     };
     let failure = Failure::of(exit, error);
     match error {
         ApplyError::Fallen(_) | ApplyError::NoTrial(_) => failure.help("`ringwall status` shows what is enforced"),
         ApplyError::Nft(NftError::Refused { .. }) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
+        ApplyError::State(StateError::Damaged { path, .. }) => {
+            failure.help(format!("move {} away, and apply the policy again", path.display()))
+        }
         _ => failure,
     }
 }
@@ -194,6 +198,10 @@ pub fn apply(args: &ApplyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         Some(name) => name.clone(),
         None => this_node(&policy)?,
     };
+    is_this_machine(&policy, &name, args.no_management, terminal)?;
+    // What `check` calls an error is applied if the operator wants it, but not in silence.
+    let doubts: Vec<_> = crate::lint::of_policy(&policy).into_iter().filter(|doubt| doubt.is_error()).collect();
+    terminal.diagnostics(&doubts, &loaded.sources);
     let confirm = if args.no_confirm { Confirm::Never } else { Confirm::Within(window(args.confirm)?) };
     let mut node = Node::open(&args.state)?;
     let ways = ways_in(args, &policy, &name)?;
@@ -257,6 +265,7 @@ fn enforce(
         terminal.say(&format!("  help: name it under the node in the policy, as in `interfaces: {{ uplink: {bridge} }}`"));
     }
     normalise(node, terminal)?;
+    bring_back(node, terminal)?;
     learn_first(node, &ruleset, learn, terminal)?;
     let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record)
         .map_err(|error| failure(&error))?;
@@ -274,6 +283,9 @@ fn enforce(
                 None => "nothing is enforced".into(),
             };
             terminal.say(&format!("{generation} is on trial on {} for {seconds} s; then {then}", ruleset.node));
+            if policy.on_tighten == OnTighten::Cut {
+                announce_cuts(node, &ruleset, &record, terminal)?;
+            }
             terminal.say("next: log in anew, see that all is well, and run `ringwall confirm` there");
         }
     }
@@ -294,6 +306,58 @@ fn normalise(node: &mut Node, terminal: &Terminal) -> Result<(), Failure> {
         && has_drifted(&mut node.netfilter, generation, &record)
     {
         terminal.say(&format!("note: the rules of {generation} were changed by somebody; they will be taken out with it"));
+    }
+    Ok(())
+}
+
+/// What was confirmed is what a trial falls back to: where somebody took it out of the kernel, it is
+/// loaded again first.
+fn bring_back(node: &mut Node, terminal: &Terminal) -> Result<(), Failure> {
+    let found = read_enforced(&mut node.netfilter)?;
+    let Some(confirmed) = node.state.confirmed().filter(|_| found.deciding().is_none()) else { return Ok(()) };
+    terminal.warn(&format!("{confirmed} was confirmed but did not decide in the kernel; it is loaded again first"));
+    // What can't be loaded any more is no reason to refuse what comes after it: the floor is there.
+    if let Err(error) = apply::restore(&node.nft, &mut node.netfilter, &node.state, &bare_floor()) {
+        terminal.warn(&format!("{error}; the floor alone is enforced meanwhile"));
+    }
+    Ok(())
+}
+
+/// The connections that confirming will end.
+fn announce_cuts(node: &mut Node, ruleset: &Ruleset, record: &Record, terminal: &Terminal) -> Result<(), Failure> {
+    const SHOWN: usize = 10;
+    let resolved = |name: &str, address: IpAddr| record.answers.get(name).is_some_and(|answer| answer.addresses.contains(&address));
+    if ruleset.audit {
+        return Ok(());
+    }
+    let live = node.netfilter.connections().map_err(|error| failure(&error.into()))?;
+    let cuts: Vec<_> = live.iter().filter_map(|live| forbidden(ruleset, live, now(), resolved)).collect();
+    for cut in cuts.iter().take(SHOWN) {
+        terminal.warn(&format!("confirming cuts {}", cut.flow));
+    }
+    if let Some(more) = cuts.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        terminal.warn(&format!("confirming cuts {more} more connections"));
+    }
+    Ok(())
+}
+
+/// Refuses to enforce another machine's part of the policy, and names addresses that the policy
+/// does not know: nothing is open on those.
+fn is_this_machine(policy: &Policy, name: &str, no_management: bool, terminal: &Terminal) -> Result<(), Failure> {
+    let Some(node) = policy.nodes.get(name) else { return Ok(()) };
+    let own = own_addresses()?;
+    if node.local().is_disjoint(&own) && !no_management {
+        return Err(Failure::new(Exit::Failure, format!("this machine has none of the addresses of `{name}`"))
+            .help("`ringwall nodes POLICY` lists the nodes; --no-management applies it all the same"));
+    }
+    for (interface, address) in interface_addresses()? {
+        let is_local = match address {
+            IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+            IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+        };
+        if !is_local && !node.local().contains(address) {
+            terminal.warn(&format!("the policy does not know this machine's address {address} ({interface}): no rule opens anything on it"));
+        }
     }
     Ok(())
 }
@@ -362,7 +426,7 @@ pub fn confirm(args: &ConfirmArgs, terminal: &Terminal) -> Result<Exit, Failure>
 
 /// Over SSH, the connection that confirms must itself be one that the trial accepted.
 fn through_the_trial(netfilter: &mut Netfilter, generation: Generation) -> Result<(), Failure> {
-    let Some((client, server)) = ssh_connection() else { return Ok(()) };
+    let Some((client, server)) = ssh_connection()? else { return Ok(()) };
     let tuple = Tuple::ports(PortProtocol::TCP, client, server);
     let found = netfilter.find_connection(&tuple).map_err(|error| failure(&error.into()))?;
     if found.is_some_and(|connection| connection.mark & MARK_MASK == generation.mark()) {
@@ -375,13 +439,25 @@ fn through_the_trial(netfilter: &mut Netfilter, generation: Generation) -> Resul
 /// Both ends of the SSH connection that this program runs in (ssh(1): SSH_CONNECTION). sudo takes the
 /// variable away, so that programs further up are asked as well. A connection that ends on another
 /// machine, or in another network namespace, is no way in here.
-fn ssh_connection() -> Option<(SocketAddr, SocketAddr)> {
-    let text = std::env::var("SSH_CONNECTION").ok().or_else(inherited_ssh_connection)?;
+///
+/// One that can't be understood is refused: it might be the one that would be cut. sshd writes
+/// link-local addresses with the interface after a `%`.
+fn ssh_connection() -> Result<Option<(SocketAddr, SocketAddr)>, Failure> {
+    let Some(text) = std::env::var("SSH_CONNECTION").ok().or_else(inherited_ssh_connection) else { return Ok(None) };
     let words: Vec<_> = text.split_whitespace().collect();
-    let [client, client_port, server, server_port] = words[..] else { return None };
-    let end = |address: &str, port: &str| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?.to_canonical(), port.parse().ok()?));
-    let (client, server) = (end(client, client_port)?, end(server, server_port)?);
-    own_addresses().ok()?.contains(server.ip()).then_some((client, server))
+    let end = |address: &str, port: &str| {
+        let address = address.split('%').next()?.parse::<IpAddr>().ok()?.to_canonical();
+        Some(SocketAddr::new(address, port.parse().ok()?))
+    };
+    let ends = match words[..] {
+        [client, client_port, server, server_port] => end(client, client_port).zip(end(server, server_port)),
+        _ => None,
+    };
+    let Some((client, server)) = ends else {
+        return Err(Failure::new(Exit::Failure, format!("SSH_CONNECTION is `{text}`, which names no connection"))
+            .help("log in by SSH, or say --no-management if nobody needs to log in over the network"));
+    };
+    Ok(own_addresses()?.contains(server.ip()).then_some((client, server)))
 }
 
 /// What the nearest program above this one has in its environment (proc(5)).
@@ -463,7 +539,7 @@ pub fn rollback(args: &RollbackArgs, terminal: &Terminal) -> Result<Exit, Failur
         policy: None,
         diagnostics: Vec::new(),
     };
-    let ways: Vec<Flow> = ssh_flow().into_iter().collect();
+    let ways: Vec<Flow> = ssh_flow()?.into_iter().collect();
     let confirm = Confirm::Within(window(args.confirm)?);
     enforce(&mut node, &loaded, &policy, record, &ways, confirm, Some(Duration::ZERO), terminal)
 }
@@ -483,11 +559,20 @@ pub fn restore(args: &RestoreArgs, terminal: &Terminal) -> Result<Exit, Failure>
     let mut netfilter = Netfilter::open().map_err(|error| failure(&error.into()))?;
     let found = read_enforced(&mut netfilter)?;
     let folder = &args.state.state_dir;
-    let result = match State::open(folder) {
-        Ok(state) => apply::restore(&nft, &mut netfilter, &state, &floor(folder, state.confirmed())),
-        // A machine that comes up must not stand open because a file is damaged; rules that are
-        // there are better than the floor.
-        Err(error @ StateError::Damaged { .. }) if !found.has_table => {
+    // Held while rules are loaded. That the folder can't be written, as early at boot, is no reason
+    // to come up without them.
+    let lock = State::open(folder);
+    if let Err(error @ StateError::Locked { .. }) = lock {
+        return Err(failure(&error.into()));
+    }
+    let result = match History::read(folder) {
+        Ok(history) if history.is_lost() && !found.has_table => {
+            apply::enforce_floor(&nft, &floor(folder, None), Generation(0)).and(Err(ApplyError::Lost))
+        }
+        Ok(history) => apply::restore(&nft, &mut netfilter, &history, &floor(folder, history.confirmed())),
+        // A machine that comes up must not stand open because a file is damaged or can't be read;
+        // rules that are there are better than the floor.
+        Err(error @ (StateError::Damaged { .. } | StateError::Read { .. })) if !found.has_table => {
             apply::enforce_floor(&nft, &floor(folder, None), Generation(0)).and(Err(error.into()))
         }
         Err(error) => return Err(failure(&error.into())),
@@ -571,7 +656,11 @@ fn interface_addresses() -> Result<Vec<(String, IpAddr)>, Failure> {
 
 /// The ways in that must stay open: this SSH connection's, and those that the operator names.
 fn ways_in(args: &ApplyArgs, policy: &Policy, node: &str) -> Result<Vec<Flow>, Failure> {
-    let mut ways: Vec<Flow> = ssh_flow().into_iter().collect();
+    let mut ways: Vec<Flow> = match ssh_flow() {
+        Ok(flow) => flow.into_iter().collect(),
+        Err(_) if args.no_management => Vec::new(),
+        Err(failure) => return Err(failure),
+    };
     let local = policy.nodes.get(node).map(|node| node.addresses.clone()).unwrap_or_default();
     for from in &args.management {
         let to = local.witnesses().find(|address| address.is_ipv4() == from.is_ipv4());
@@ -594,9 +683,11 @@ fn ways_in(args: &ApplyArgs, policy: &Policy, node: &str) -> Result<Vec<Flow>, F
 /// The first port that Linux gives to clients (ip_local_port_range).
 const EPHEMERAL: u16 = 32768;
 
-fn ssh_flow() -> Option<Flow> {
-    let (client, server) = ssh_connection()?;
-    Flow::new(client.ip(), server.ip(), Upper::tcp(client.port(), server.port()))
+fn ssh_flow() -> Result<Option<Flow>, Failure> {
+    let ends = ssh_connection()?;
+    Ok(ends.and_then(|(client, server)| {
+        Flow::new(client.ip(), server.ip(), Upper::tcp(client.port(), server.port()))
+    }))
 }
 
 /// Asks the host's resolver for every name that the ruleset uses. Answers inside our own networks

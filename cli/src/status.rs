@@ -42,7 +42,11 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let Some(generation) = enforced.deciding() else {
         match args.output {
             Output::Table => {
-                print("nothing is enforced\n");
+                if enforced.has_table && enforced.trial.is_none() {
+                    print("our table was changed: no generation decides in it; apply the policy again\n");
+                } else {
+                    print("nothing is enforced\n");
+                }
                 if let Some(trial) = &enforced.trial {
                     print(&format!("{} was on trial and has fallen\n", trial.generation));
                 }
@@ -56,6 +60,9 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     let record = state.record(generation).ok();
     let policy = record.as_ref().and_then(|record| recorded(record).ok());
+    let node = record.as_ref().and_then(|record| policy.as_ref()?.nodes.get(record.node.as_str()));
+    let stage = node.map(|node| if node.stage == ringwall_policy::Stage::Audit { "audit" } else { "enforce" });
+    let audited = if stage == Some("audit") { ", in the audit stage: nothing is dropped" } else { "" };
     let hits = hits(&mut netfilter, generation, policy.as_ref())?;
     let drift = enforced.is_disturbed || record.as_ref().is_some_and(|record| has_drifted(&mut netfilter, generation, record));
     let trial = enforced.trial.as_ref().filter(|trial| trial.is_alive());
@@ -68,7 +75,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
                     let then = enforced.installed.current.map_or("nothing".into(), |current| current.to_string());
                     print(&format!("{generation} is on trial for {left} s more; then {then} is enforced\n"));
                 }
-                (None, Some(record)) => print(&format!("{generation} is enforced, as node {}\n", record.node)),
+                (None, Some(record)) => print(&format!("{generation} is enforced, as node {}{audited}\n", record.node)),
                 (None, None) => print(&format!("{generation} is enforced; there is no record of where it came from\n")),
             }
             if let Some(fallen) = enforced.trial.as_ref().filter(|trial| !trial.is_alive()) {
@@ -104,6 +111,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         Output::Json => print_json(&json!({
             "schema": "ringwall.status/1",
             "generation": generation.to_string(),
+            "stage": stage,
             "node": record.as_ref().map(|record| record.node.clone()),
             "trial": trial.map(|trial| json!({ "generation": trial.generation.to_string(),
                 "left_seconds": trial.left.unwrap_or_default().as_secs_f64(),

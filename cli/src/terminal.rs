@@ -108,9 +108,16 @@ pub fn count(diagnostics: &[Diagnostic]) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Text on stdout. A reader that went away is no failure of ours.
+/// Text on stdout. A reader that went away is no failure of ours; a full disk ends the program.
 pub fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(std::io::stderr(), "error: can't write the output: {error}");
+            std::process::exit(Exit::Failure as i32);
+        }
+        _ => {}
+    }
 }
 
 pub fn print_json(value: &serde_json::Value) {

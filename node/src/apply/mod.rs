@@ -40,6 +40,8 @@ pub enum ApplyError {
     NoTrial(Option<Generation>),
     #[error("{0} has fallen: it was not confirmed in time, and what was there before is enforced again")]
     Fallen(Generation),
+    #[error("state.json is gone, so nobody knows which generation was confirmed")]
+    Lost,
     #[error("what was kept for boot does not load {0}")]
     Boot(Generation),
 }

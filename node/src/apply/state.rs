@@ -89,6 +89,7 @@ const SCHEMA: &str = "ringwall.state/1";
 pub struct History {
     folder: PathBuf,
     numbers: Numbers,
+    is_lost: bool,
 }
 
 /// The state folder, locked, to be changed.
@@ -110,12 +111,22 @@ impl History {
     /// Reads the folder, whatever another command does with it meanwhile. None is an empty one.
     pub fn read(folder: &Path) -> Result<Self, StateError> {
         let path = folder.join("state.json");
+        let mut is_lost = false;
         let numbers = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Numbers::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let newest = generations(folder).first().copied();
+                is_lost = newest.is_some();
+                Numbers { last: newest.map_or(0, |newest| newest.0), ..Numbers::default() }
+            }
             Err(source) => return Err(StateError::Read { path, source }),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source })?,
         };
-        Ok(Self { folder: folder.into(), numbers })
+        Ok(Self { folder: folder.into(), numbers, is_lost })
+    }
+
+    /// Whether there are generations but no word of which one was confirmed.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     pub fn confirmed(&self) -> Option<Generation> {
@@ -149,10 +160,15 @@ impl History {
 
 /// All records in a folder that can be read, newest first: what is left where its numbers are lost.
 pub fn records(folder: &Path) -> impl Iterator<Item = Record> {
+    generations(folder).into_iter().filter_map(move |generation| record(folder, generation).ok())
+}
+
+/// The generations that have a folder, newest first.
+fn generations(folder: &Path) -> Vec<Generation> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let mut generations: Vec<_> = names.filter_map(|name| Generation::of_name(name.to_str()?)).collect();
     generations.sort_unstable_by(|a, b| b.cmp(a));
-    generations.into_iter().filter_map(move |generation| record(folder, generation).ok())
+    generations
 }
 
 fn record(folder: &Path, generation: Generation) -> Result<Record, StateError> {

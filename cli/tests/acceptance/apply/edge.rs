@@ -223,3 +223,26 @@ fn a_dns_name_opens_what_it_was_answered_with() {
     rig2.ringwall("node", &["restore"]).done();
     rig2.open(&["node -> user-v4: tcp/443"]);
 }
+
+/// What names no connection might be the one that would be cut.
+#[test]
+fn an_ssh_connection_that_can_t_be_understood_is_refused() {
+    let rig = small();
+    let path = rig.write("policy.yaml", &policy(""));
+    for nonsense in ["nonsense", "198.51.100.9 99999 192.0.2.1 22"] {
+        let mut command = rig.host("node").command(env!("CARGO_BIN_EXE_ringwall"));
+        command.args(["apply", &path, "--no-confirm", "--learn", "0"]).env("SSH_CONNECTION", nonsense);
+        Ran::of(&mut command).failed(1, &["names no connection"]);
+    }
+    assert_eq!(rig.ringwall("node", &["status"]).code, Some(1));
+}
+
+/// Another machine's part of the policy would lock this one's operator out.
+#[test]
+fn another_machine_s_part_is_refused() {
+    let rig = small();
+    let path = rig.write("policy.yaml", &policy(""));
+    let ran = rig.ringwall("user", &["apply", &path, "--node", "node", "--no-confirm", "--learn", "0"]);
+    ran.failed(1, &["none of the addresses of `node`"]);
+    assert_eq!(rig.ringwall("user", &["status"]).code, Some(1));
+}
