@@ -51,21 +51,29 @@ impl FailOn {
 
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut all = Vec::new();
-    let mut documents = Vec::new();
+    let (mut documents, mut notes) = (Vec::new(), Vec::new());
     for path in &args.paths {
-        let (sources, diagnostics) = check(path, &args.bindings)?;
+        let Checked { sources, notes: aside, diagnostics } = check(path, &args.bindings)?;
         match args.output {
-            Output::Table => terminal.diagnostics(&diagnostics, &sources),
+            Output::Table => {
+                for note in &aside {
+                    terminal.say(&format!("note: {note}"));
+                }
+                terminal.diagnostics(&diagnostics, &sources);
+            }
             Output::Json => documents.extend(
                 diagnostics
                     .iter()
                     .map(|diagnostic| serde_json::to_value(diagnostic.to_json(&sources)).expect("text keys only")),
             ),
         }
+        notes.extend(aside);
         all.extend(diagnostics);
     }
     match args.output {
-        Output::Json => print_json(&serde_json::json!({ "schema": "ringwall.check/1", "diagnostics": documents })),
+        Output::Json => print_json(
+            &serde_json::json!({ "schema": "ringwall.check/1", "notes": notes, "diagnostics": documents }),
+        ),
         Output::Table if all.is_empty() => terminal.say("check: nothing to say"),
         Output::Table => terminal.say(&format!("check: {}", count(&all))),
     }
@@ -73,7 +81,14 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     Ok(if fails { Exit::Failure } else { Exit::Success })
 }
 
-fn check(path: &Path, bindings: &Bindings) -> Result<(Sources, Vec<Diagnostic>), Failure> {
+struct Checked {
+    sources: Sources,
+    /// Files that were left aside.
+    notes: Vec<String>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+fn check(path: &Path, bindings: &Bindings) -> Result<Checked, Failure> {
     let is_policy = path.is_dir() || path.extension().is_some_and(|end| end == "yaml" || end == "yml");
     if is_policy {
         let folder = folder::read(path).map_err(|error| Failure::of(Exit::Environment, &error))?;
@@ -85,12 +100,12 @@ fn check(path: &Path, bindings: &Bindings) -> Result<(Sources, Vec<Diagnostic>),
                 loaded.diagnostics.extend(warnings);
             }
         }
-        return Ok((loaded.sources, loaded.diagnostics));
+        return Ok(Checked { sources: loaded.sources, notes: folder.notes, diagnostics: loaded.diagnostics });
     }
     let (sources, guide, mut diagnostics) = crate::import::read(path)?;
     if let Some(guide) = guide {
         diagnostics.extend(lint::of_guide(&guide, &sources));
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
-    Ok((sources, diagnostics))
+    Ok(Checked { sources, notes: Vec::new(), diagnostics })
 }

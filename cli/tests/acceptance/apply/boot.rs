@@ -155,6 +155,32 @@ fn with_its_state_file_damaged_a_machine_comes_up_with_the_floor_alone() {
 }
 
 #[test]
+fn with_its_state_file_gone_a_machine_comes_up_with_the_floor_alone() {
+    let machine = Machine::start();
+    let management = "management: { from: admins, services: [ssh] }\n";
+    machine.apply(&format!("{management}{}", policy(&open_to_users("web", 80))), &["--no-confirm"]);
+    std::fs::remove_file(machine.state.join("state.json")).unwrap();
+    let machine = machine.reboot();
+    machine.ringwall(&["restore"]).failed(1, &["the floor alone is enforced", "state.json is gone"]);
+    machine.rig.open(&["admin -> node: tcp/22"]);
+    machine.rig.shut(&["user -> node: tcp/22 tcp/80", "node -> user: tcp/80"]);
+}
+
+#[test]
+fn a_trial_falls_back_to_what_was_confirmed_though_somebody_took_it_out() {
+    let machine = Machine::start();
+    machine.apply(&policy(&open_to_users("web", 80)), &["--no-confirm"]);
+    let node = machine.rig.host("node");
+    node.output("nft", &["flush", "ruleset"], "").unwrap();
+    machine.rig.open(&["user -> node: tcp/81"]);
+    machine.apply(&policy(&open_to_users("web", 82)), &["--confirm", "60s"]);
+    machine.rig.open(&["user -> node: tcp/82"]);
+    machine.ringwall(&["rollback"]).done();
+    machine.rig.open(&["user -> node: tcp/80"]);
+    machine.rig.shut(&["user -> node: tcp/81 tcp/82"]);
+}
+
+#[test]
 fn an_expired_rule_stays_expired_after_a_reboot() {
     let machine = Machine::start();
     let rule = |day| format!("  - allow: users -> node\n    services: [tcp/80]\n    expires: {day}\n");
