@@ -119,6 +119,12 @@ fn a_folder_is_all_its_files() {
     let ran = ringwall(&["compile", path, "--node", "node"]).done();
     assert!(ran.out.contains("20-rules.yaml:"), "{}", ran.out);
     assert!(ran.err.contains("note:") && ran.err.contains(".hidden.yaml"), "{}", ran.err);
+    std::fs::write(folder.join("25-more.YAML"), "nonsense: [").unwrap();
+    let ran = ringwall(&["check", path]).done();
+    assert!(ran.err.contains(".hidden.yaml is hidden") && ran.err.contains("25-more.YAML was left aside"), "{}", ran.err);
+    assert!(!ran.err.contains("notes.txt"), "{}", ran.err);
+    let notes = &ringwall(&["check", path, "-o", "json"]).done().json()["notes"];
+    assert_eq!(notes.as_array().unwrap().len(), 2, "{notes}");
     std::fs::write(folder.join("30-more.yaml"), "nodes:\n  node: { addresses: [192.0.2.77] }\n").unwrap();
     ringwall(&["compile", path, "--node", "node"]).failed(1, &["10-nodes.yaml", "30-more.yaml", "`node`"]);
 }

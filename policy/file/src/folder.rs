@@ -22,8 +22,8 @@ pub enum ReadError {
     Read { path: PathBuf, source: io::Error },
     #[error("{} is not UTF-8 text (byte {at})", path.display())]
     NotText { path: PathBuf, at: usize },
-    #[error("the folder {} has no *.yaml file directly in it", path.display())]
-    Empty { path: PathBuf },
+    #[error("the folder {} has no *.yaml file directly in it{}", path.display(), notes.iter().map(|note| format!("; {note}")).collect::<String>())]
+    Empty { path: PathBuf, notes: Vec<String> },
 }
 
 /// A policy that is one file, or all `*.yaml` directly in a folder, by name. Hidden files and links
@@ -45,19 +45,27 @@ pub fn read(path: &Path) -> Result<Folder, ReadError> {
             folder.notes.push(format!("{shown} is hidden and was left aside"));
         } else if yaml && kind.is_symlink() {
             folder.notes.push(format!("{shown} is a link and was left aside"));
-        } else if name.ends_with(".yml") && !name.starts_with('.') {
-            folder.notes.push(format!("{shown} was left aside: a policy's files end in .yaml"));
+        } else if yaml && kind.is_dir() {
+            folder.notes.push(format!("{shown} is a folder and was left aside"));
         } else if yaml && kind.is_file() {
             files.push(entry.path());
+        } else if !yaml && !name.starts_with('.') && is_like_yaml(&name) {
+            folder.notes.push(format!("{shown} was left aside: a policy's files end in .yaml"));
         }
     }
+    folder.notes.sort();
     if files.is_empty() {
-        return Err(ReadError::Empty { path: path.to_owned() });
+        return Err(ReadError::Empty { path: path.to_owned(), notes: folder.notes });
     }
     files.sort();
-    folder.notes.sort();
     folder.inputs = files.iter().map(|path| file(path)).collect::<Result<_, _>>()?;
     Ok(folder)
+}
+
+/// Whether somebody may think that it is one of the files: `c.YAML`, `c.yml`, `c.yaml.bak`, `c.yaml~`.
+fn is_like_yaml(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains(".yaml") || name.contains(".yml")
 }
 
 fn file(path: &Path) -> Result<Input, ReadError> {
