@@ -73,6 +73,8 @@ pub struct Sources(Vec<Source>);
 struct Source {
     name: String,
     text: String,
+    /// Where each line begins: places are asked for by the thousand.
+    lines: Vec<usize>,
 }
 
 /// Which text of a [`Sources`].
@@ -86,7 +88,9 @@ impl Sources {
 
     /// `name` is what the operator calls it, usually the path as typed.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> SourceId {
-        self.0.push(Source { name: name.into(), text: text.into() });
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        self.0.push(Source { name: name.into(), text, lines });
         SourceId(u32::try_from(self.0.len() - 1).expect("fewer than 2^32 files"))
     }
 
@@ -105,9 +109,23 @@ impl Sources {
     /// Line and column of the start of a span, both from 1, the column in characters.
     pub fn position(&self, span: Span) -> (usize, usize) {
         let text = self.text(span.source);
-        let before = &text[..text.floor_char_boundary(span.start)];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let start = text.floor_char_boundary(span.start);
+        let line = self.line(span.source, start);
+        (line, text[self.0[span.source.0 as usize].lines[line - 1]..start].chars().count() + 1)
+    }
+
+    /// The line that a byte is in, from 1.
+    fn line(&self, id: SourceId, at: usize) -> usize {
+        self.0[id.0 as usize].lines.partition_point(|start| *start <= at)
+    }
+
+    /// The whole lines around some bytes, with where they begin and the first one's number.
+    pub(crate) fn around(&self, id: SourceId, first: usize, end: usize) -> (&str, usize, usize) {
+        const MARGIN: usize = 3;
+        let Source { text, lines, .. } = &self.0[id.0 as usize];
+        let from = self.line(id, first).saturating_sub(1 + MARGIN);
+        let to = lines.get(self.line(id, end) + MARGIN).copied().unwrap_or(text.len());
+        (&text[lines[from]..to], lines[from], from + 1)
     }
 
     /// `name:line`.

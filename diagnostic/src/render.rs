@@ -32,13 +32,19 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: Colour) -> Str
         }
     }
     for source in shown {
-        let annotations = labels.iter().filter(|(_, label)| label.span.source == source).map(|(kind, label)| {
-            let text = sources.text(source);
+        let text = sources.text(source);
+        let own = labels.iter().filter(|(_, label)| label.span.source == source).map(|(kind, label)| {
             let start = text.floor_char_boundary(label.span.start);
-            let end = text.ceil_char_boundary(label.span.end).max(start);
-            kind.span(start..end).label((!label.text.is_empty()).then_some(label.text.as_str()))
+            (kind, label, start, text.ceil_char_boundary(label.span.end).max(start))
         });
-        group = group.element(Snippet::source(sources.text(source)).path(sources.name(source)).annotations(annotations));
+        let first = own.clone().map(|(_, _, start, _)| start).min().unwrap_or_default();
+        let last = own.clone().map(|(_, _, _, end)| end).max().unwrap_or_default();
+        // The renderer goes through all of its text, so it gets no more than it shows.
+        let (part, offset, line) = sources.around(source, first, last);
+        let annotations = own.map(|(kind, label, start, end)| {
+            kind.span(start - offset..end - offset).label((!label.text.is_empty()).then_some(label.text.as_str()))
+        });
+        group = group.element(Snippet::source(part).line_start(line).path(sources.name(source)).annotations(annotations));
     }
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(note.as_str()));

@@ -201,7 +201,7 @@ fn meet(a: (&End, &End), b: (&End, &End)) -> bool {
 }
 
 fn session_timeouts(rules: &[&Checked<'_>], report: &mut Report) {
-    let mut timed: Vec<(&Checked<'_>, u32)> = Vec::new();
+    let mut timed: Vec<(&Checked<'_>, u32, IntervalSet<u16>)> = Vec::new();
     for checked in rules {
         let Some((span, seconds)) = checked.facts.def.session_timeout.filter(|_| checked.rule.action == Action::Allow)
         else {
@@ -214,13 +214,14 @@ fn session_timeouts(rules: &[&Checked<'_>], report: &mut Report) {
             report.push(Diagnostic::error("RW0317", message).at(span, "").related(checked.line(), "").note(note));
             continue;
         }
-        timed.push((checked, seconds));
+        let of_tcp = upper.cubes().iter().filter(|cube| cube.protocols().contains(Protocol::TCP.0));
+        timed.push((checked, seconds, of_tcp.flat_map(|cube| cube.destination_ports().intervals().to_vec()).collect()));
     }
-    for (at, (first, seconds)) in timed.iter().enumerate() {
-        for (second, other) in &timed[at + 1..] {
+    for (at, (first, seconds, ports)) in timed.iter().enumerate() {
+        for (second, other, others) in &timed[at + 1..] {
             let apart = first.rule.via.is_some() && second.rule.via.is_some() && first.rule.via != second.rule.via;
             let near = || first.rule.directions().any(|a| second.rule.directions().any(|b| meet(a, b)));
-            if seconds == other || apart || !near() {
+            if seconds == other || apart || ports.is_disjoint(others) || !near() {
                 continue;
             }
             let tcp = FlowSet::product(&AddressSet::full(), &AddressSet::full(), &tcp());

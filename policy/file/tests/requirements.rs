@@ -275,7 +275,7 @@ fn rx_14_a_file_may_be_a_folder() {
     let read = folder::read(&folder).expect("a readable folder");
     let names: Vec<_> = read.inputs.iter().filter_map(|input| input.name.rsplit('/').next()).collect();
     assert_eq!(names, ["1-nodes.yaml", "2-rules.yaml"]);
-    assert_eq!(read.notes.len(), 2);
+    assert_eq!(read.notes.len(), 3, "hidden, a link, a folder");
     let parsed = parse(&read.inputs, &Values::default(), NOW);
     std::fs::remove_dir_all(&folder).expect("a folder to remove");
     assert!(meaning(parsed.policy.expect("a policy")) == meaning(policy(VAULT, &[])));
