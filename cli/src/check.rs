@@ -83,7 +83,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
 
 struct Checked {
     sources: Sources,
-    /// Files that were left aside.
+    /// Files that were left aside, and values that are not asked for.
     notes: Vec<String>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -91,7 +91,8 @@ struct Checked {
 fn check(path: &Path, bindings: &Bindings) -> Result<Checked, Failure> {
     let is_policy = path.is_dir() || path.extension().is_some_and(|end| end == "yaml" || end == "yml");
     if is_policy {
-        let folder = folder::read(path).map_err(|error| Failure::of(Exit::Environment, &error))?;
+        let mut folder = folder::read(path).map_err(|error| Failure::of(Exit::Environment, &error))?;
+        folder.notes.extend(bindings.unused(&folder.inputs));
         let mut loaded = load(folder.inputs, &bindings.values()?, now());
         if let Some(policy) = &loaded.policy {
             loaded.diagnostics.extend(lint::of_policy(policy));

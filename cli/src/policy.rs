@@ -1,6 +1,6 @@
 //! Reads the policy that a command is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,6 +48,9 @@ impl PolicyArgs {
             terminal.say(&format!("note: {note}"));
         }
         let values = self.bindings.values()?;
+        for note in self.bindings.unused(&folder.inputs) {
+            terminal.warn(&note);
+        }
         Ok(load(folder.inputs, &values, now()))
     }
 
@@ -72,6 +75,15 @@ pub fn load(files: Vec<Input>, values: &Values, now: u64) -> Loaded {
 }
 
 impl Bindings {
+    /// A sentence for each `--set` that none of these files asks for: a slip of the pen, most likely.
+    pub fn unused(&self, files: &[Input]) -> Vec<String> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let asks = |text: &str, name: &str| text.split('$').skip(1).any(|rest| rest.split(|c| !is_part(c)).next() == Some(name));
+        let names = self.set.iter().filter_map(|binding| Some(binding.split_once('=')?.0));
+        let unused = names.filter(|name| !files.iter().any(|file| asks(&file.text, name)));
+        unused.map(|name| format!("`--set {name}=…` has no effect: the policy has no `${name}`")).collect()
+    }
+
     /// `--set` over `RINGWALL_VALUE_X` over `--values FILE`.
     pub fn values(&self) -> Result<Values, Failure> {
         let mut values = Values::default();
@@ -92,10 +104,14 @@ impl Bindings {
                 values.bind(name, text, &variable);
             }
         }
+        let mut set = BTreeSet::new();
         for binding in &self.set {
             let Some((name, text)) = binding.split_once('=') else {
                 return Err(Failure::new(Exit::Usage, format!("`--set {binding}` is not NAME=ADDRESSES")));
             };
+            if !set.insert(name) {
+                return Err(Failure::new(Exit::Usage, format!("`--set {name}=…` is there twice")));
+            }
             values.bind(name, text, format!("--set {name}"));
         }
         Ok(values)

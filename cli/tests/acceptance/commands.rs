@@ -130,6 +130,14 @@ fn a_folder_is_all_its_files() {
 }
 
 #[test]
+fn a_value_is_set_once_and_used() {
+    let path = file("policy.yaml", &policy(&open_to_users("web", 443)));
+    ringwall(&["check", &path, "--set", "P=192.0.2.1", "--set", "P=0.0.0.0/0"]).failed(2, &["`--set P=…` is there twice"]);
+    let ran = ringwall(&["check", &path, "--set", "P=192.0.2.1"]).done();
+    assert!(ran.err.contains("no `$P`"), "{}", ran.err);
+}
+
+#[test]
 fn import_counts_what_is_only_a_comment() {
     let guide = |rows: &str| file("guide.csv", &format!("source,destination,port,protocol\n{rows}"));
     let bare = guide(",,22,tcp\nweb,store,443,\nweb,store,80,tcp\n");

@@ -42,7 +42,11 @@ impl Values {
         let (mut sources, mut report) = (Sources::new(), Report::default());
         let source = sources.add(&input.name, &input.text);
         if let Some(root) = yaml::read(&input.text, source, &mut report) {
+            let mut first_places = BTreeMap::new();
             for (name, span, node) in form::named(&root, &mut report) {
+                if let Some(first) = first_places.insert(name.clone(), span) {
+                    report.push(form::doubled(&format!("the value `{name}`"), first, span));
+                }
                 let words: Vec<String> = form::words(node, &mut report).into_iter().map(|word| word.text).collect();
                 self.bind(name.as_str(), words.join(" "), sources.place(span));
             }

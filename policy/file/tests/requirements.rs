@@ -282,6 +282,13 @@ fn rx_14_a_file_may_be_a_folder() {
 }
 
 #[test]
+fn a_value_stands_once_in_a_file_of_values() {
+    let text = "LB_IPS: [192.0.2.100]\nLB_IPS: [0.0.0.0/0]\n".to_owned();
+    let (_, report) = Values::default().bind_file(&Input { name: "values.yaml".to_owned(), text });
+    assert_eq!(report.iter().map(|found| (found.code.0, found.is_error())).collect::<Vec<_>>(), [("RW0105", true)]);
+}
+
+#[test]
 fn values_come_from_a_file_too() {
     let mut values = Values::default();
     let text = "LB_IPS: [192.0.2.100, 192.0.2.101]\nOTHER: 192.0.2.1\n";
