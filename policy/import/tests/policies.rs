@@ -230,3 +230,15 @@ fn flows_that_are_comments_are_counted() {
     let policy = to_policy(std::slice::from_ref(&guide), &sources, &Stamp::default());
     assert_eq!((guide.flows.len(), policy.left_out), (1, 1), "{}", policy.text);
 }
+
+/// A mixture that was found: ICMP beside a port number is no rule.
+#[test]
+fn icmp_with_a_port_is_left_as_a_comment() {
+    let text = "from the web server to the internet (UDP/53)<table><tr><td>ICMP<table><tr><td>53 | ";
+    let mut sources = Sources::new();
+    let source = sources.add("guide.md", text);
+    let (guide, _) = read(&sources, source);
+    let policy = to_policy(&[guide], &sources, &Stamp::default());
+    assert!(!policy.text.contains("icmp/53"), "{}", policy.text);
+    assert!(policy.left_out > 0, "{}", policy.text);
+}

@@ -90,10 +90,13 @@ fn range_name((protocol, first, last): (Protocol, u16, u16)) -> String {
     if first == last { format!("{protocol}/{first}") } else { format!("{protocol}/{first}-{last}") }
 }
 
-/// Whether ICMP types are in use (IANA, "ICMP Type Numbers" and "ICMPv6 type Numbers").
+/// Whether ICMP types are in use (IANA, "ICMP Type Numbers" and "ICMPv6 type Numbers"), and ports
+/// stand beside a protocol that has them.
 pub(crate) fn are_assigned(transport: Transport, ports: &Ports) -> bool {
-    let Ports::Types(types) = ports else {
-        return true;
+    let types = match ports {
+        Ports::Types(types) => types,
+        Ports::List(_) => return transport.protocol().is_none_or(Protocol::has_ports),
+        Ports::Unstated | Ports::Any => return true,
     };
     let is_assigned = |kind: u8| match transport.protocol() {
         Some(Protocol::ICMPV6) => matches!(kind, 1..=4 | 128..=138 | 141..=143),
