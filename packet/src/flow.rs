@@ -23,7 +23,6 @@ pub struct PortProtocol(Protocol);
 impl PortProtocol {
     pub const TCP: Self = Self(Protocol::TCP);
     pub const UDP: Self = Self(Protocol::UDP);
-    pub const SCTP: Self = Self(Protocol::SCTP);
 
     /// `None` when the protocol has no ports.
     pub fn new(protocol: Protocol) -> Option<Self> {

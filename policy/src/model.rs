@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ringwall_diagnostic::Span;
-use ringwall_packet::{AddressSet, Family, FlowSet, IntervalSet, UpperSet};
+use ringwall_packet::{AddressSet, FlowSet, IntervalSet, UpperSet};
 
 use crate::RuleId;
 
@@ -280,14 +280,5 @@ impl Policy {
 
     pub fn rule(&self, id: &RuleId) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.id == *id)
-    }
-
-    /// The nodes that have any of these addresses, with the families they have there.
-    pub fn nodes_with<'a>(&'a self, addresses: &'a AddressSet) -> impl Iterator<Item = (&'a Node, Vec<Family>)> {
-        self.nodes.values().filter_map(|node| {
-            let common = node.local().intersection(addresses);
-            let families: Vec<_> = Family::ALL.into_iter().filter(|family| common.has(*family)).collect();
-            (!families.is_empty()).then_some((node, families))
-        })
     }
 }

@@ -1,0 +1,72 @@
+//! Random guides, put together from what guides are made of.
+
+use proptest::prelude::*;
+
+/// Pieces that guides are made of, in any order.
+pub fn piece() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("443/tcp"),
+        Just("TCP/UDP"),
+        Just("53"),
+        Just("1024-65535"),
+        Just("any"),
+        Just("ICMP"),
+        Just("0, 8 *"),
+        Just("Source"),
+        Just("Destination"),
+        Just("Port"),
+        Just("Protocol"),
+        Just("Direction"),
+        Just("Inbound"),
+        Just("web, worker"),
+        Just("--->"),
+        Just("<---"),
+        Just("a <-> b"),
+        Just("store server"),
+        Just("*.example.net"),
+        Just("192.0.2.1"),
+        Just("User-configured"),
+        Just("510`00`"),
+        Just("70000"),
+        Just("**x**"),
+        Just("<br>"),
+        Just("(optional)"),
+        Just("-"),
+        Just("\""),
+        Just("é→ß"),
+        Just("14.400 seconds timeout session"),
+        Just("between nodes of the same type all traffic"),
+        Just("from the web server to the internet (UDP/53)"),
+        Just("If X is used, it requires:"),
+        Just("_IPS: $A # b"),
+        Just("internet"),
+        Just("Self"),
+        Just("8080-80"),
+        Just("\u{85}\u{2028}"),
+    ];
+    let mark = prop_oneof![
+        Just(" | "),
+        Just("\n"),
+        Just("\n\n"),
+        Just("|---|---|---|\n"),
+        Just("\n# "),
+        Just("\n- "),
+        Just(" "),
+        Just("\n| "),
+        Just("<table><tr><td>"),
+        Just("</td><td rowspan=3 colspan=2>"),
+        Just("</tr><tr>"),
+        Just("</table>"),
+        Just("\n::: (info)\n"),
+        Just("\n:::\n"),
+        Just("\n> "),
+        Just("    "),
+        Just(","),
+        Just(";"),
+        Just("```\n"),
+        Just("<TabItem value=\"t\">\n\n"),
+        Just("\n.. list-table:: x\n\n   * - "),
+    ];
+    prop::collection::vec((word, mark), 0..60)
+        .prop_map(|pairs| pairs.into_iter().flat_map(|(word, mark)| [word, mark]).collect())
+}
