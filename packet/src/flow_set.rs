@@ -84,7 +84,14 @@ impl UpperCube {
         self.protocol.contains(protocol.0) && self.destination.contains(destination) && self.source.contains(source)
     }
 
-    fn intersection(&self, other: &Self) -> Option<Self> {
+    fn is_subset(&self, other: &Self) -> bool {
+        self.protocol.is_subset(&other.protocol)
+            && self.destination.is_subset(&other.destination)
+            && self.source.is_subset(&other.source)
+    }
+
+    /// `None` when nothing is in both.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
         let both = Self {
             protocol: self.protocol.intersection(&other.protocol),
             destination: self.destination.intersection(&other.destination),
@@ -136,7 +143,18 @@ pub struct Cube<A> {
 }
 
 impl<A: Point> Cube<A> {
-    fn intersection(&self, other: &Self) -> Option<Self> {
+    pub fn any() -> Self {
+        Self { source: IntervalSet::full(), destination: IntervalSet::full(), upper: UpperCube::any() }
+    }
+
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.source.is_subset(&other.source)
+            && self.destination.is_subset(&other.destination)
+            && self.upper.is_subset(&other.upper)
+    }
+
+    /// `None` when no flow is in both.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
         let source = self.source.intersection(&other.source);
         let destination = self.destination.intersection(&other.destination);
         if source.is_empty() || destination.is_empty() {
@@ -147,7 +165,7 @@ impl<A: Point> Cube<A> {
 
     /// `self` without `other`, as disjoint cubes: for each field in turn, the part of `self` that
     /// is outside `other` in this field and inside it in the fields before.
-    fn difference(&self, other: &Self) -> Vec<Self> {
+    pub fn difference(&self, other: &Self) -> Vec<Self> {
         if self.intersection(other).is_none() {
             return vec![self.clone()];
         }
@@ -176,6 +194,12 @@ impl<A: Point> Cube<A> {
 /// A union of [`Cube`]s of one family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Space<A>(Vec<Cube<A>>);
+
+impl<A> From<Cube<A>> for Space<A> {
+    fn from(cube: Cube<A>) -> Self {
+        Self(vec![cube])
+    }
+}
 
 impl<A> Default for Space<A> {
     fn default() -> Self {
@@ -217,7 +241,7 @@ impl<A: Point> Space<A> {
         Self(rest)
     }
 
-    fn witness(&self, family: Family) -> Option<Header<A>> {
+    pub(crate) fn witness(&self, family: Family) -> Option<Header<A>> {
         let cube = self.0.first()?;
         let upper = Upper::from_parts(
             family,

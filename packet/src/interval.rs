@@ -26,7 +26,7 @@ macro_rules! integer_point {
         }
     )*};
 }
-integer_point!(u8, u16);
+integer_point!(u8, u16, u128);
 
 macro_rules! address_point {
     ($($address:ty),*) => {$(

@@ -1,8 +1,9 @@
 //! One node's rules: a neutral model, its meaning, and each target's text.
 //!
 //! In: entries that the compiler has clipped to the node. Out: nftables text, and the verdict for
-//! any flow. Never: the policy language, node state, files or the kernel.
+//! any flow. In: anybody's text of rules. Out: what it does, as tables. Never: the policy language, node state, files or the kernel.
 
+pub mod filter;
 mod meaning;
 mod model;
 pub mod nftables;

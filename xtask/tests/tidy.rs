@@ -98,8 +98,9 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("lint", &["packet", "diagnostic", "services"], "a lint judges rows, wherever they come from"),
     ("policy-file", &["packet", "diagnostic", "policy", "services"], "YAML stays in one crate"),
     ("import", &["packet", "diagnostic", "services"], "guides become text, which is read like any other policy"),
-    ("ruleset", &["packet"], "what a node enforces can be judged without the policy that it came from"),
+    ("ruleset", &["packet", "diagnostic"], "what a node enforces can be judged without the policy that it came from"),
     ("compile", &["packet", "diagnostic", "policy", "ruleset"], "the one place where policy meets ruleset"),
+    ("analysis", &["packet", "diagnostic", "policy", "ruleset"], "questions about policies and rulesets, whoever wrote them"),
     ("node", &["packet", "ruleset"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
     ("lab", &["packet"], "a lab is a place for tests, of any part"),
 ];
@@ -107,7 +108,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
 /// A crate, what must not come with it by any way, and why.
 const NEVER: &[(&[&str], &[&str], &str)] = &[
     (
-        &["packet", "diagnostic", "services", "policy", "lint", "policy-file", "import", "ruleset", "compile"],
+        &["packet", "diagnostic", "services", "policy", "lint", "policy-file", "import", "ruleset", "compile", "analysis"],
         &["tokio", "nix", "socket2", "netlink-sys", "rustls", "ringwall-node"],
         "these are pure: the same input gives the same output, on any machine",
     ),
