@@ -6,6 +6,7 @@
 mod id;
 mod meaning;
 mod model;
+mod table;
 
 pub use id::{RuleId, rule_id, rule_meaning};
 pub use meaning::{Judgement, Reason, Verdict, expectation_failures, is_broadcast, reach, receivable};
@@ -13,3 +14,4 @@ pub use model::{
     Action, End, Expectation, Floor, Group, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule,
     ServiceUse, Stage, TlsVersion,
 };
+pub use table::{Decider, is_answer, merged, name_asked, uses_interface};

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringwall_diagnostic::{Diagnostic, Span};
 use ringwall_packet::{
-    AddressSet, Family, Flow, FlowSet, Interval, IntervalSet, Protocol, Upper, UpperCube, UpperSet,
+    AddressSet, Family, Flow, FlowSet, IntervalSet, Protocol, Upper, UpperCube, UpperSet,
 };
 use ringwall_policy::{
-    Action, End, Judgement, Node, Policy, Reason, Rule, RuleId, ServiceUse, Stage, Verdict, expectation_failures, receivable,
-    rule_meaning,
+    Action, End, Judgement, Node, Policy, Reason, Rule, RuleId, ServiceUse, Stage, Verdict, expectation_failures, merged,
+    receivable, rule_meaning,
 };
 
 use crate::near::list;
@@ -175,25 +175,6 @@ fn equal_rules(rules: &[&Checked<'_>], report: &mut Report) {
             report.push(diagnostic.related(place(first), "first here").help("give one of them another `id:`"));
         }
     }
-}
-
-/// The same set, with the ports of a protocol in one place: `tcp/80` and `tcp/81` are `tcp/80-81`.
-fn merged(upper: &UpperSet) -> UpperSet {
-    let mut whole: BTreeMap<(u8, &IntervalSet<u16>), Vec<Interval<u16>>> = BTreeMap::new();
-    let mut cubes: Vec<UpperCube> = Vec::new();
-    for cube in upper.cubes() {
-        match cube.protocols().only().filter(|number| Protocol(*number).has_ports()) {
-            None => cubes.push(cube.clone()),
-            Some(number) => {
-                let ports = whole.entry((number, cube.source_ports())).or_default();
-                ports.extend_from_slice(cube.destination_ports().intervals());
-            }
-        }
-    }
-    let ports = whole.into_iter().filter_map(|((number, source), ports)| {
-        UpperCube::ports(Protocol(number), ports.into_iter().collect())?.with_source_ports(source)
-    });
-    cubes.into_iter().chain(ports).collect()
 }
 
 /// The addresses of two pairs of ends have something in common.
