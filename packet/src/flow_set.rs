@@ -50,6 +50,22 @@ impl UpperCube {
         all_have_ports.then(|| Self { source: source.clone(), ..self.clone() })
     }
 
+    /// Of the answers to these: ports change places. `None` for ICMP, whose answers have types of their own.
+    pub fn turned(&self) -> Option<Self> {
+        let is_icmp = self.protocol.only().is_some_and(|number| Protocol(number).is_icmp());
+        let Self { protocol, destination, source } = self.clone();
+        (!is_icmp).then_some(Self { protocol, destination: source, source: destination })
+    }
+
+    /// Its destination ports apart, when it asks for some; an ICMP type stays where it is.
+    pub fn without_destination_ports(&self) -> (Self, Option<IntervalSet<u16>>) {
+        let is_icmp = self.protocol.only().is_some_and(|number| Protocol(number).is_icmp());
+        if is_icmp || self.destination.is_full() {
+            return (self.clone(), None);
+        }
+        (Self { destination: IntervalSet::full(), ..self.clone() }, Some(self.destination.clone()))
+    }
+
     pub fn protocols(&self) -> &IntervalSet<u8> {
         &self.protocol
     }
