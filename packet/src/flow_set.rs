@@ -30,6 +30,18 @@ impl UpperCube {
         Self { protocol: IntervalSet::single(protocol.0), ..Self::any() }
     }
 
+    /// All of these at once. `None` when a port field that is not full meets a protocol that does not
+    /// have it; ICMP has `destination` alone, its type and code.
+    pub fn new(protocol: IntervalSet<u8>, destination: IntervalSet<u16>, source: IntervalSet<u16>) -> Option<Self> {
+        let has = |number| match Protocol(number) {
+            protocol if protocol.has_ports() => true,
+            protocol if protocol.is_icmp() => source.is_full(),
+            _ => source.is_full() && destination.is_full(),
+        };
+        let all = protocol.intervals().iter().all(|interval| (interval.first()..=interval.last()).all(has));
+        all.then_some(Self { protocol, destination, source })
+    }
+
     /// Destination ports of a protocol; `None` when it has no ports.
     pub fn ports(protocol: Protocol, destination: IntervalSet<u16>) -> Option<Self> {
         protocol.has_ports().then(|| Self { destination, ..Self::protocol(protocol) })
