@@ -3,8 +3,10 @@
 //! In: first and last points. Out: sorted, disjoint, non-adjacent intervals, so that equal sets are
 //! equal values. Never: a half-open range or an increment that wraps.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// A point of a finite, ordered domain.
 pub trait Point: Copy + Ord + Debug + std::hash::Hash {
@@ -14,6 +16,10 @@ pub trait Point: Copy + Ord + Debug + std::hash::Hash {
     fn next(self) -> Option<Self>;
     /// The point before this one; `None` at `MIN`.
     fn previous(self) -> Option<Self>;
+    /// As a number; the order is the same.
+    fn number(self) -> u128;
+    /// The reverse of [`Point::number`]; `None` past `MAX`.
+    fn of_number(number: u128) -> Option<Self>;
 }
 
 macro_rules! integer_point {
@@ -23,6 +29,8 @@ macro_rules! integer_point {
             const MAX: Self = <$integer>::MAX;
             fn next(self) -> Option<Self> { self.checked_add(1) }
             fn previous(self) -> Option<Self> { self.checked_sub(1) }
+            fn number(self) -> u128 { self.into() }
+            fn of_number(number: u128) -> Option<Self> { number.try_into().ok() }
         }
     )*};
 }
@@ -35,6 +43,8 @@ macro_rules! address_point {
             const MAX: Self = <$address>::from_bits(!0);
             fn next(self) -> Option<Self> { self.to_bits().checked_add(1).map(Self::from_bits) }
             fn previous(self) -> Option<Self> { self.to_bits().checked_sub(1).map(Self::from_bits) }
+            fn number(self) -> u128 { self.to_bits().into() }
+            fn of_number(number: u128) -> Option<Self> { Some(Self::from_bits(number.try_into().ok()?)) }
         }
     )*};
 }
@@ -80,64 +90,136 @@ impl<P: Point> Interval<P> {
     }
 }
 
-/// A set of points, kept as sorted, disjoint, non-adjacent intervals.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IntervalSet<P> {
+/// A set of points, kept as sorted, disjoint, non-adjacent intervals. Most sets are one interval and
+/// cost no allocation; the others share theirs when they are cloned.
+#[derive(Clone)]
+pub struct IntervalSet<P>(
     // INVARIANT: sorted; between two neighbours lies at least one point that is not in the set.
-    intervals: Vec<Interval<P>>,
+    Intervals<P>,
+);
+
+#[derive(Clone)]
+enum Intervals<P> {
+    None,
+    One(Interval<P>),
+    // INVARIANT: two or more.
+    Many(Arc<[Interval<P>]>),
+}
+
+impl<P> IntervalSet<P> {
+    pub fn intervals(&self) -> &[Interval<P>] {
+        match &self.0 {
+            Intervals::None => &[],
+            Intervals::One(interval) => std::slice::from_ref(interval),
+            Intervals::Many(intervals) => intervals,
+        }
+    }
+
+    fn same_allocation(&self, other: &Self) -> bool {
+        matches!((&self.0, &other.0), (Intervals::Many(a), Intervals::Many(b)) if Arc::ptr_eq(a, b))
+    }
 }
 
 impl<P> Default for IntervalSet<P> {
     fn default() -> Self {
-        Self { intervals: Vec::new() }
+        Self(Intervals::None)
+    }
+}
+
+impl<P: Debug> Debug for IntervalSet<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IntervalSet").field("intervals", &self.intervals()).finish()
+    }
+}
+
+impl<P: PartialEq> PartialEq for IntervalSet<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.same_allocation(other) || self.intervals() == other.intervals()
+    }
+}
+
+impl<P: Eq> Eq for IntervalSet<P> {}
+
+impl<P: PartialOrd> PartialOrd for IntervalSet<P> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        self.intervals().partial_cmp(other.intervals())
+    }
+}
+
+impl<P: Ord> Ord for IntervalSet<P> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.intervals().cmp(other.intervals())
+    }
+}
+
+impl<P: Hash> Hash for IntervalSet<P> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.intervals().hash(state);
     }
 }
 
 impl<P: Point> IntervalSet<P> {
     pub fn full() -> Self {
-        Self { intervals: vec![Interval::FULL] }
+        Interval::FULL.into()
     }
 
     pub fn single(point: P) -> Self {
         Interval::single(point).into()
     }
 
-    pub fn intervals(&self) -> &[Interval<P>] {
-        &self.intervals
+    /// The caller sees to the invariant.
+    fn of_sorted(intervals: Vec<Interval<P>>) -> Self {
+        Self(match intervals[..] {
+            [] => Intervals::None,
+            [interval] => Intervals::One(interval),
+            _ => Intervals::Many(intervals.into()),
+        })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.intervals.is_empty()
+        matches!(self.0, Intervals::None)
     }
 
     pub fn is_full(&self) -> bool {
-        self.intervals == [Interval::FULL]
+        matches!(self.0, Intervals::One(interval) if interval == Interval::FULL)
     }
 
     /// The smallest point: a witness that the set is not empty.
     pub fn first(&self) -> Option<P> {
-        self.intervals.first().map(|interval| interval.first)
+        self.intervals().first().map(|interval| interval.first)
     }
 
     /// The only point of a set of one.
     pub fn only(&self) -> Option<P> {
-        match self.intervals[..] {
+        match self.intervals()[..] {
             [interval] if interval.is_single() => Some(interval.first),
             _ => None,
         }
     }
 
     pub fn contains(&self, point: P) -> bool {
-        let after = self.intervals.partition_point(|interval| interval.first <= point);
-        after > 0 && self.intervals[after - 1].contains(point)
+        let after = self.intervals().partition_point(|interval| interval.first <= point);
+        after > 0 && self.intervals()[after - 1].contains(point)
     }
 
     pub fn union(&self, other: &Self) -> Self {
-        self.intervals.iter().chain(&other.intervals).copied().collect()
+        if other.is_empty() || self.is_full() || self.same_allocation(other) {
+            return self.clone();
+        }
+        self.intervals().iter().chain(other.intervals()).copied().collect()
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
-        let (mut left, mut right) = (self.intervals.iter().peekable(), other.intervals.iter().peekable());
+        if let (Intervals::One(a), Intervals::One(b)) = (&self.0, &other.0) {
+            return a.intersection(*b).map_or_else(Self::default, Self::from);
+        }
+        if self.is_full() || self.same_allocation(other) {
+            return other.clone();
+        }
+        if other.is_full() {
+            return self.clone();
+        }
+        let (mut left, mut right) = (self.near(other).iter().peekable(), other.near(self).iter().peekable());
         let mut intervals = Vec::new();
         while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
             intervals.extend(a.intersection(**b));
@@ -147,13 +229,13 @@ impl<P: Point> IntervalSet<P> {
                 right.next();
             }
         }
-        Self { intervals }
+        Self::of_sorted(intervals)
     }
 
     pub fn complement(&self) -> Self {
         let mut intervals = Vec::new();
         let mut from = Some(P::MIN);
-        for interval in &self.intervals {
+        for interval in self.intervals() {
             if let (Some(first), Some(last)) = (from, interval.first.previous()) {
                 intervals.extend(Interval::new(first, last));
             }
@@ -162,22 +244,56 @@ impl<P: Point> IntervalSet<P> {
         if let Some(first) = from {
             intervals.extend(Interval::new(first, P::MAX));
         }
-        Self { intervals }
+        Self::of_sorted(intervals)
     }
 
     pub fn difference(&self, other: &Self) -> Self {
-        if other.is_empty() { self.clone() } else { self.intersection(&other.complement()) }
+        let near = other.near(self);
+        if near.is_empty() {
+            return self.clone();
+        }
+        let mut intervals = Vec::new();
+        let mut near = near.iter().peekable();
+        for own in self.intervals() {
+            let mut from = Some(own.first);
+            while let Some(taken) = near.peek().filter(|taken| taken.first <= own.last) {
+                if let (Some(first), Some(last)) = (from, taken.first.previous()) {
+                    intervals.extend(Interval::new(first, last));
+                }
+                if taken.last > own.last {
+                    // It may reach into the next.
+                    from = None;
+                    break;
+                }
+                if taken.last >= own.first {
+                    from = taken.last.next();
+                }
+                near.next();
+            }
+            intervals.extend(from.and_then(|first| Interval::new(first, own.last)));
+        }
+        Self::of_sorted(intervals)
+    }
+
+    /// The intervals that may meet one of `other`'s: found by halving, so that a small set's questions
+    /// to a large one are cheap.
+    fn near(&self, other: &Self) -> &[Interval<P>] {
+        let (own, others) = (self.intervals(), other.intervals());
+        let (Some(first), Some(last)) = (others.first(), others.last()) else { return &[] };
+        let begin = own.partition_point(|interval| interval.last < first.first);
+        let end = begin + own[begin..].partition_point(|interval| interval.first <= last.last);
+        &own[begin..end]
     }
 
     pub fn is_subset(&self, other: &Self) -> bool {
-        self.intervals.iter().all(|interval| {
-            let after = other.intervals.partition_point(|candidate| candidate.first <= interval.first);
-            after > 0 && other.intervals[after - 1].last >= interval.last
+        self.same_allocation(other) || self.intervals().iter().all(|interval| {
+            let after = other.intervals().partition_point(|candidate| candidate.first <= interval.first);
+            after > 0 && other.intervals()[after - 1].last >= interval.last
         })
     }
 
     pub fn is_disjoint(&self, other: &Self) -> bool {
-        let (mut left, mut right) = (self.intervals.iter().peekable(), other.intervals.iter().peekable());
+        let (mut left, mut right) = (self.near(other).iter().peekable(), other.near(self).iter().peekable());
         while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
             if a.intersection(**b).is_some() {
                 return false;
@@ -194,7 +310,7 @@ impl<P: Point> IntervalSet<P> {
 
 impl<P: Point> From<Interval<P>> for IntervalSet<P> {
     fn from(interval: Interval<P>) -> Self {
-        Self { intervals: vec![interval] }
+        Self(Intervals::One(interval))
     }
 }
 
@@ -212,7 +328,7 @@ impl<P: Point> FromIterator<Interval<P>> for IntervalSet<P> {
                 _ => merged.push(interval),
             }
         }
-        Self { intervals: merged }
+        Self::of_sorted(merged)
     }
 }
 
