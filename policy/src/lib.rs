@@ -6,12 +6,14 @@
 mod id;
 mod meaning;
 mod model;
+mod question;
 mod table;
 
 pub use id::{RuleId, rule_id, rule_meaning};
 pub use meaning::{Judgement, Reason, Verdict, expectation_failures, is_broadcast, reach, receivable};
 pub use model::{
-    Action, End, Expectation, Floor, Group, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule,
-    ServiceUse, Stage, TlsVersion,
+    Action, Definition, End, Expectation, Floor, Group, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule,
+    ServiceUse, Stage, TlsVersion, Unused,
 };
+pub use question::Question;
 pub use table::{Decider, is_answer, merged, name_asked, uses_interface};

@@ -14,12 +14,14 @@ mod keys;
 mod members;
 mod near;
 mod places;
+mod question;
 mod report;
 mod resolve;
 mod rule;
 mod schema;
 mod service;
 mod time;
+mod unused;
 mod values;
 mod yaml;
 
@@ -29,6 +31,7 @@ use ringwall_policy::Policy;
 use document::Document;
 use report::Report;
 
+pub use question::{Asked, Form, ask};
 pub use schema::schema;
 pub use values::{Value, Values};
 

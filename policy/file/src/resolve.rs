@@ -18,6 +18,7 @@ use crate::places::Places;
 use crate::report::Report;
 use crate::rule::{Condition, RuleDef};
 use crate::service::Services;
+use crate::unused::unused;
 use crate::values::Values;
 
 /// The model, and what the checks of its meaning need beside it.
@@ -87,6 +88,7 @@ pub fn resolve<'a>(
         groups,
         rules,
         expectations,
+        unused: unused(document, &resolver.places),
     };
     let management_is_open = management_is_open.unwrap_or_default();
     Resolved { policy, management_is_open, rules: facts, expectations: expectation_facts }
@@ -121,7 +123,7 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// One end of a line, with the groups that include its rules; `None` when there is no more room.
-    fn end(&mut self, words: &[Word], user: &EndUse) -> Option<ResolvedEnd> {
+    pub fn end(&mut self, words: &[Word], user: &EndUse) -> Option<ResolvedEnd> {
         let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(", ");
         let mut parts = Vec::new();
         let mut is_open = false;
@@ -268,7 +270,7 @@ impl<'a> Resolver<'a, '_> {
         Some((rule, Facts { def, broken, source_is_open, destination_is_open }))
     }
 
-    fn via(&mut self, word: &Word) -> Option<Name> {
+    pub fn via(&mut self, word: &Word) -> Option<Name> {
         let interfaces = || self.document.nodes.iter().flat_map(|node| &node.interfaces).map(|(name, _)| name);
         let found = interfaces().find(|name| name.as_str() == word.text).cloned();
         if found.is_none() {
@@ -439,27 +441,27 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
-struct ResolvedEnd {
-    end: End,
+pub struct ResolvedEnd {
+    pub end: End,
     /// Some of it is missing, which is reported.
-    broken: bool,
+    pub broken: bool,
     /// `any` or `internet` is in it.
     is_open: bool,
 }
 
 /// Who asks for an end.
-struct EndUse {
-    span: Span,
-    action: Action,
+pub struct EndUse {
+    pub span: Span,
+    pub action: Action,
     /// Not switched off.
-    is_on: bool,
-    names: NamesAre,
+    pub is_on: bool,
+    pub names: NamesAre,
     /// Whether the rules of a group hold for those that include them.
-    inherits: bool,
+    pub inherits: bool,
 }
 
 #[derive(Clone, Copy)]
-enum NamesAre {
+pub enum NamesAre {
     Welcome,
     Sources,
     Denied,

@@ -200,6 +200,33 @@ fn read_line(node: &Node, report: &mut Report) -> Option<Line> {
             return None;
         }
     };
+    let Arrow { at, after, both_ways } = arrow(&word, report)?;
+    let sources = split_end(&word, 0, at, report);
+    let destinations = split_end(&word, after, word.text.len(), report);
+    has_both_ends(&word, &sources, &destinations, report)?;
+    Some(Line { span: word.span, sources, destinations, both_ways, broken: false })
+}
+
+/// Reports an end that names nobody.
+pub fn has_both_ends(word: &Word, sources: &[Word], destinations: &[Word], report: &mut Report) -> Option<()> {
+    if !sources.is_empty() && !destinations.is_empty() {
+        return Some(());
+    }
+    let side = if sources.is_empty() { "before" } else { "after" };
+    let message = format!("`{}` has nothing {side} its arrow", word.text);
+    report.push(Diagnostic::error("RW0108", message).at(word.span, ""));
+    None
+}
+
+/// Where the arrow of a line stands.
+pub struct Arrow {
+    pub at: usize,
+    /// The first byte behind it.
+    pub after: usize,
+    pub both_ways: bool,
+}
+
+pub fn arrow(word: &Word, report: &mut Report) -> Option<Arrow> {
     let text = word.text.as_str();
     let bad = |message: String| Diagnostic::error("RW0108", message).at(word.span, "");
     let arrows = ["<->", "->"];
@@ -225,18 +252,11 @@ fn read_line(node: &Node, report: &mut Report) -> Option<Line> {
         report.push(bad(format!("`{text}` has more than one arrow")).help("write a rule for each"));
         return None;
     }
-    let sources = split_end(&word, 0, at, report);
-    let destinations = split_end(&word, after, text.len(), report);
-    if sources.is_empty() || destinations.is_empty() {
-        let side = if sources.is_empty() { "before" } else { "after" };
-        report.push(bad(format!("`{text}` has nothing {side} its arrow")));
-        return None;
-    }
-    Some(Line { span: word.span, sources, destinations, both_ways: arrow == "<->", broken: false })
+    Some(Arrow { at, after, both_ways: arrow == "<->" })
 }
 
 /// The names with commas between them in a part of a line.
-fn split_end(word: &Word, from: usize, to: usize, report: &mut Report) -> Vec<Word> {
+pub fn split_end(word: &Word, from: usize, to: usize, report: &mut Report) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut first_places: BTreeMap<&str, Span> = BTreeMap::new();
     let mut at = from;
