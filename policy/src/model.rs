@@ -265,6 +265,32 @@ pub struct Policy {
     /// In the order of the files, sections and options that are switched off left out.
     pub rules: Vec<Rule>,
     pub expectations: Vec<Expectation>,
+    /// In the order of the files.
+    pub unused: Vec<Unused>,
+}
+
+/// What has a name of its own in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Definition {
+    Group,
+    Service,
+}
+
+impl fmt::Display for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Group => "group",
+            Self::Service => "service",
+        })
+    }
+}
+
+/// A definition that nothing in the files names, what is switched off included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unused {
+    pub what: Definition,
+    pub name: Name,
+    pub origin: Origin,
 }
 
 impl Policy {

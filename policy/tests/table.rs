@@ -133,6 +133,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             groups: BTreeMap::new(),
             rules: rules.collect(),
             expectations: Vec::new(),
+            unused: Vec::new(),
         }
     })
 }
