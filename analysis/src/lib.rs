@@ -3,3 +3,5 @@
 //! In: a resolved policy, or what a reader made of somebody's rules. Out: findings, verdicts with the
 //! rule that decides, who reaches what, and complete differences; or "unknown", with the budget that
 //! ran out. Never: a guess, a sample, a file, the kernel.
+
+pub mod words;

@@ -1,0 +1,220 @@
+//! Sets of packets in the operator's words: few lines such as `users -> primary  443/tcp (https)`.
+//!
+//! In: disjoint boxes of both families, the policy whose names are to be used, a function that names
+//! ports. Out: lines whose union is exactly the set; where one of the policy's rules is whole in it,
+//! the line is that rule. Never: "about"; lines may overlap, but none says too much.
+
+mod ends;
+mod pieces;
+mod services;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ringwall_packet::{Address, AddressSet, Family, IntervalSet, Matches, Table, Variable};
+use ringwall_policy::{Policy, name_asked};
+
+pub use ends::{End, texts};
+pub use services::NameOf;
+
+use ends::Names;
+use pieces::{Piece, pieces};
+use services::ServiceWords;
+
+/// Packets of both families, in boxes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packets {
+    pub v4: Vec<Matches<Ipv4Addr>>,
+    pub v6: Vec<Matches<Ipv6Addr>>,
+}
+
+impl Packets {
+    /// What the rows of a table ask, for the rows that are wanted.
+    pub fn of_rows<D>(table: &Table<D>, is_wanted: impl Fn(&D) -> bool) -> Self {
+        let v4 = table.v4.iter().filter(|row| is_wanted(&row.decision)).map(|row| row.matches.clone());
+        let v6 = table.v6.iter().filter(|row| is_wanted(&row.decision)).map(|row| row.matches.clone());
+        Self { v4: v4.collect(), v6: v6.collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
+/// All packets from one set of addresses to another with some services.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    pub source: End,
+    pub destination: End,
+    /// Such as `443/tcp (https)`, `icmp/echo-request`, `any`.
+    pub services: Vec<String>,
+    /// What must hold beside, such as `via vpn`.
+    pub conditions: Vec<String>,
+    /// The names stand for their addresses of this family alone, though they have others.
+    pub family: Option<Family>,
+}
+
+impl Line {
+    /// Services with what else must hold.
+    pub fn asks(&self) -> String {
+        let mut text = self.services.join(", ");
+        for condition in &self.conditions {
+            text.push_str(&format!(", {condition}"));
+        }
+        if let Some(family) = self.family {
+            text.push_str(&format!(" ({family} only)"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}  {}", self.source, self.destination, self.asks())
+    }
+}
+
+/// The words of one policy.
+pub struct Words<'a> {
+    names: Names,
+    services: ServiceWords<'a>,
+}
+
+impl<'a> Words<'a> {
+    /// `name_of` names a port that the policy has no name for.
+    pub fn new(policy: &Policy, name_of: &'a NameOf<'a>) -> Self {
+        Self { names: Names::new(policy), services: ServiceWords::new(policy, name_of) }
+    }
+
+    /// Addresses of both families.
+    pub fn end(&self, addresses: &AddressSet) -> End {
+        self.names.end(addresses, None)
+    }
+
+    /// In order of the words. `rows` are what the operator's rules ask, to be used where they fit.
+    pub fn lines(&self, packets: &Packets, rows: &Packets) -> Vec<Line> {
+        let mut known = Known { names: &self.names, ends: BTreeMap::new() };
+        let v4: Vec<_> = pieces(&packets.v4, &rows.v4).into_iter().map(|piece| self.draft(piece, &mut known)).collect();
+        let mut v6: BTreeMap<_, Vec<Line>> = BTreeMap::new();
+        for piece in pieces(&packets.v6, &rows.v6) {
+            let Draft { line, answer } = self.draft(piece, &mut known);
+            v6.entry((line.services.clone(), line.conditions.clone(), answer)).or_default().push(line);
+        }
+        let mut lines = Vec::new();
+        for Draft { line, answer } in v4 {
+            let key = (line.services.clone(), line.conditions.clone(), answer);
+            let both = v6.get_mut(&key).and_then(|others| {
+                let (at, both) = others.iter().enumerate().find_map(|(at, other)| Some((at, known.join(&line, other)?)))?;
+                others.remove(at);
+                Some(both)
+            });
+            lines.push(to_answer(both.unwrap_or_else(|| self.alone(line, Family::V4)), key.2));
+        }
+        for ((_, _, answer), others) in v6 {
+            lines.extend(others.into_iter().map(|line| to_answer(self.alone(line, Family::V6), answer.clone())));
+        }
+        lines.sort();
+        lines
+    }
+
+    fn draft<A: Address>(&self, piece: Piece<A>, known: &mut Known<'_>) -> Draft
+    where
+        AddressSet: From<OneFamily<A>>,
+    {
+        let Piece { source, destination, services, conditions } = piece;
+        let is_anywhere = destination.is_full();
+        let mut end = |set| known.end(&AddressSet::from(OneFamily(set)), Some(A::FAMILY));
+        let mut line = Line {
+            source: end(source),
+            destination: end(destination),
+            services: self.services.of(&services),
+            conditions: Vec::new(),
+            family: None,
+        };
+        let mut answer = None;
+        for (variable, values) in conditions.iter() {
+            let holds = !values.contains(0);
+            match (name_asked(variable), variable) {
+                (Some(name), _) if holds && is_anywhere && answer.is_none() => answer = Some(name.to_owned()),
+                (Some(name), _) if holds => line.conditions.push(format!("if {name} resolves to it")),
+                (Some(name), _) => line.conditions.push(format!("unless {name} resolves to it")),
+                (None, Variable::Holds(text)) if holds => line.conditions.push(text.to_string()),
+                (None, Variable::Holds(text)) => line.conditions.push(format!("not {text}")),
+                // No policy asks for anything else.
+                (None, other) => line.conditions.push(format!("{other:?}")),
+            }
+        }
+        Draft { line, answer }
+    }
+
+    /// A line that only one family has: said where the words would stand for more.
+    fn alone(&self, mut line: Line, family: Family) -> Line {
+        let other = match family {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        };
+        let has = |end: &End| self.names.has(&end.words, other);
+        line.family = (has(&line.source) && has(&line.destination)).then_some(family);
+        line
+    }
+}
+
+/// A line of one family, and the DNS name that its destination must be an answer for.
+struct Draft {
+    line: Line,
+    answer: Option<String>,
+}
+
+/// What a DNS name stands for is not known here, so the name itself is the word for it.
+fn to_answer(mut line: Line, answer: Option<String>) -> Line {
+    if let Some(name) = answer {
+        line.destination.words = vec![name];
+        line.destination.except.clear();
+    }
+    line
+}
+
+/// Sets that have been named already.
+struct Known<'a> {
+    names: &'a Names,
+    ends: BTreeMap<(Option<Family>, AddressSet), End>,
+}
+
+impl Known<'_> {
+    fn end(&mut self, set: &AddressSet, family: Option<Family>) -> End {
+        let key = (family, set.clone());
+        if let Some(end) = self.ends.get(&key) {
+            return end.clone();
+        }
+        let end = self.names.end(set, family);
+        self.ends.insert(key, end.clone());
+        end
+    }
+
+    /// One line for two, where no more words are needed for both than for one, or names say it.
+    fn join(&mut self, v4: &Line, v6: &Line) -> Option<Line> {
+        let mut both = |one: &End, other: &End| {
+            let end = self.end(&one.addresses.union(&other.addresses), None);
+            (end.is_named() || end.words == one.words || end.words == other.words).then_some(end)
+        };
+        let source = both(&v4.source, &v6.source)?;
+        let destination = both(&v4.destination, &v6.destination)?;
+        Some(Line { source, destination, family: None, ..v4.clone() })
+    }
+}
+
+/// The addresses of one family.
+struct OneFamily<A>(IntervalSet<A>);
+
+impl From<OneFamily<Ipv4Addr>> for AddressSet {
+    fn from(set: OneFamily<Ipv4Addr>) -> Self {
+        Self { v4: set.0, ..Self::default() }
+    }
+}
+
+impl From<OneFamily<Ipv6Addr>> for AddressSet {
+    fn from(set: OneFamily<Ipv6Addr>) -> Self {
+        Self { v6: set.0, ..Self::default() }
+    }
+}
