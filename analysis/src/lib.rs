@@ -4,4 +4,9 @@
 //! rule that decides, who reaches what, and complete differences; or "unknown", with the budget that
 //! ran out. Never: a guess, a sample, a file, the kernel.
 
+pub mod can;
+pub mod question;
+pub mod exposure;
+pub mod findings;
+mod parallel;
 pub mod words;
