@@ -13,6 +13,8 @@
 //! | 3 | compile |
 //! | 4 | apply |
 //! | 5 | verify |
+//! | 6 | reading rulesets |
+//! | 7 | findings |
 //!
 //! Each code has a file under `explain/`, printed by `ringwall explain CODE`.
 

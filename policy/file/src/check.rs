@@ -32,7 +32,6 @@ pub fn check(resolved: &Resolved<'_>, now: u64, report: &mut Report) {
     enforcement_points(policy, &whole, report);
     equal_rules(&whole, report);
     session_timeouts(&whole, report);
-    never_open(&whole, now, report);
     open_management(resolved, report);
     management(policy, &whole, report);
     resolvers(policy, &whole, now, report);
@@ -218,44 +217,6 @@ fn session_timeouts(rules: &[&Checked<'_>], report: &mut Report) {
             }
         }
     }
-}
-
-/// Allows of which one deny takes everything. What several denies take together is not looked for.
-fn never_open(rules: &[&Checked<'_>], now: u64, report: &mut Report) {
-    let holds = |rule: &Rule| rule.stage == Stage::Enforce && !rule.is_expired(now);
-    let (denies, allows): (Vec<&Checked<'_>>, Vec<&Checked<'_>>) =
-        rules.iter().filter(|checked| holds(checked.rule)).partition(|checked| checked.rule.action == Action::Deny);
-    for allow in allows {
-        let Some(deny) = denies.iter().find(|deny| takes_all(deny.rule, allow.rule)) else { continue };
-        let diagnostic = Diagnostic::warning("RW0322", "this allow never opens anything");
-        let diagnostic = diagnostic.at(allow.line(), "").related(deny.line(), "this deny beats it");
-        report.push(diagnostic.help("take one of the two out, or leave the exception out of the deny"));
-    }
-}
-
-fn takes_all(deny: &Rule, allow: &Rule) -> bool {
-    let known = |end: &End| !end.addresses.is_empty() && end.names.is_empty();
-    let within = |(from, to): (&End, &End)| {
-        deny.directions().any(|(source, destination)| {
-            from.addresses.is_subset(&source.addresses) && to.addresses.is_subset(&destination.addresses)
-        })
-    };
-    let lasts = deny.expires.is_none_or(|end| allow.expires.is_some_and(|other| other <= end));
-    lasts
-        && (deny.via.is_none() || deny.via == allow.via)
-        && known(&allow.source)
-        && known(&allow.destination)
-        && allow.directions().all(within)
-        && services_within(&allow.upper(), &deny.upper())
-}
-
-fn services_within(part: &UpperSet, whole: &UpperSet) -> bool {
-    let ports_within = |a: &UpperCube, b: &UpperCube| {
-        a.protocols().only().is_some_and(|number| Protocol(number).has_ports() && b.protocols().only() == Some(number))
-            && a.destination_ports().is_subset(b.destination_ports())
-            && a.source_ports().is_subset(b.source_ports())
-    };
-    part.cubes().iter().all(|a| whole.cubes().iter().any(|b| *b == UpperCube::any() || a == b || ports_within(a, b)))
 }
 
 fn tcp() -> UpperSet {
