@@ -88,6 +88,7 @@ pub fn case(random: &mut Random, now: u64) -> Case {
             groups: BTreeMap::new(),
             rules,
             expectations: Vec::new(),
+            unused: Vec::new(),
         },
         answers: NAMES.map(|(name, texts)| (name.to_owned(), texts.map(address).into_iter().collect())).into(),
     }
