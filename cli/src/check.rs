@@ -1,10 +1,13 @@
-//! `ringwall check`: mistakes and doubtful rows, in policies and in guides.
+//! `ringwall check`: mistakes and doubtful rows, in policies and in guides, and what an analysis finds.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use ringwall_analysis::findings::{self, Ports};
 use ringwall_diagnostic::{Diagnostic, Severity, Sources};
+use ringwall_packet::Protocol;
 use ringwall_policy_file::folder;
+use ringwall_services::{FactKind, facts, name_of};
 
 use crate::policy::{Bindings, load, now};
 use crate::terminal::{Exit, Output, Terminal, count, print_json};
@@ -93,9 +96,12 @@ fn check(path: &Path, bindings: &Bindings) -> Result<Checked, Failure> {
     if is_policy {
         let mut folder = folder::read(path).map_err(|error| Failure::of(Exit::Environment, &error))?;
         folder.notes.extend(bindings.unused(&folder.inputs));
-        let mut loaded = load(folder.inputs, &bindings.values()?, now());
+        let now = now();
+        let mut loaded = load(folder.inputs, &bindings.values()?, now);
         if let Some(policy) = &loaded.policy {
             loaded.diagnostics.extend(lint::of_policy(policy));
+            let ports = Ports { name_of: &name_of, risk_of: &risk_of };
+            loaded.diagnostics.extend(findings::of_policy(policy, ports, now, findings::BUDGET));
             for node in policy.nodes.keys() {
                 let (_, warnings) = ringwall_compile::compile(policy, node.as_str()).expect("a node of the policy");
                 loaded.diagnostics.extend(warnings);
@@ -109,4 +115,10 @@ fn check(path: &Path, bindings: &Bindings) -> Result<Checked, Failure> {
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| label.span));
     Ok(Checked { sources, notes: Vec::new(), diagnostics })
+}
+
+/// Why a port is not for everybody.
+fn risk_of(protocol: Protocol, port: u16) -> Option<&'static str> {
+    let is_risk = |kind: FactKind| matches!(kind, FactKind::Login | FactKind::Share);
+    facts(name_of(protocol, port)?).find(|fact| is_risk(fact.kind)).map(|fact| fact.why)
 }

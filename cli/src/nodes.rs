@@ -1,7 +1,10 @@
 //! `ringwall nodes` and `ringwall exposure`: the inventory, and what the internet reaches on it.
 
-use ringwall_packet::{Cube, FlowSet, Point, Protocol, UpperSet};
-use ringwall_policy::{Policy, Stage};
+use std::collections::BTreeMap;
+
+use ringwall_analysis::exposure::{self as internet, Exposure, Opens};
+use ringwall_packet::{IntervalSet, Protocol};
+use ringwall_policy::{Decider, Policy, Stage};
 use serde_json::json;
 
 use crate::Failure;
@@ -46,7 +49,7 @@ pub fn nodes(args: &NodesArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             groups.join(" "),
         ]);
         list.push(json!({ "name": node.name.as_str(), "site": site, "stage": stage, "addresses": addresses,
-            "labels": node.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect::<std::collections::BTreeMap<_, _>>(),
+            "labels": node.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect::<BTreeMap<_, _>>(),
             "groups": groups }));
     }
     match args.output {
@@ -55,6 +58,9 @@ pub fn nodes(args: &NodesArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     Ok(Exit::Success)
 }
+
+/// Steps of the question: a second or two.
+const EXPOSURE_BUDGET: u64 = 10_000_000;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  ringwall exposure policy.yaml\n  ringwall exposure policy.yaml -o json")]
@@ -65,64 +71,59 @@ pub struct ExposureArgs {
     output: Output,
 }
 
-/// What the internet reaches on a node: protocols with ports, and how many ports that is.
-fn exposed(policy: &Policy, flows: &FlowSet) -> (Vec<String>, usize) {
-    let internal = policy.internal.clone().unwrap_or_default();
-    let internet = Policy::internet(&internal, &policy.node_addresses());
-    let reached = flows.intersection(&FlowSet::product(&internet, &ringwall_packet::AddressSet::full(), &UpperSet::any()));
-    let mut text = Vec::new();
-    let mut ports = std::collections::BTreeSet::new();
-    collect(reached.v4.cubes(), &mut text, &mut ports);
-    collect(reached.v6.cubes(), &mut text, &mut ports);
-    text.sort();
-    text.dedup();
-    (text, ports.len())
-}
+/// Ranges that are not wider are a list of services.
+const WIDEST_LIST: u16 = 8;
 
-fn collect<A: Point>(
-    cubes: &[Cube<A>],
-    text: &mut Vec<String>,
-    ports: &mut std::collections::BTreeSet<(u8, u16)>,
-) {
-    for cube in cubes {
-        for protocols in cube.upper.protocols().intervals() {
-            for number in protocols.first()..=protocols.last() {
-                let protocol = Protocol(number);
-                if !protocol.has_ports() {
-                    if cube.upper.protocols().intervals().len() == 1 && protocols.is_single() {
-                        text.push(protocol.to_string());
-                    }
-                    continue;
-                }
-                for interval in cube.upper.destination_ports().intervals() {
-                    ports.extend((interval.first()..=interval.last()).map(|port| (number, port)));
-                    text.push(if interval.is_single() {
-                        match ringwall_services::name_of(protocol, interval.first()) {
-                            Some(name) => format!("{}/{protocol} ({name})", interval.first()),
-                            None => format!("{}/{protocol}", interval.first()),
-                        }
-                    } else {
-                        format!("{}-{}/{protocol}", interval.first(), interval.last())
-                    });
-                }
+/// What the internet reaches on a node: protocols with ports, and how many ports that is.
+fn exposed(exposure: &Exposure) -> (Vec<String>, usize) {
+    let mut text = Vec::new();
+    let mut ports: BTreeMap<u8, IntervalSet<u16>> = BTreeMap::new();
+    let v4 = exposure.values().flat_map(|packets| &packets.v4).map(|matches| &matches.cube.upper);
+    let v6 = exposure.values().flat_map(|packets| &packets.v6).map(|matches| &matches.cube.upper);
+    for cube in v4.chain(v6) {
+        let protocols = cube.protocols();
+        if let Some(protocol) = protocols.only().map(Protocol).filter(|protocol| !protocol.has_ports()) {
+            text.push(protocol.to_string());
+        }
+        for number in protocols.intervals().iter().flat_map(|interval| interval.first()..=interval.last()) {
+            if Protocol(number).has_ports() {
+                let own = ports.entry(number).or_default();
+                *own = own.union(cube.destination_ports());
             }
         }
     }
+    let mut count = 0;
+    for (number, ports) in ports {
+        let protocol = Protocol(number);
+        for (first, last) in ports.intervals().iter().map(|interval| (interval.first(), interval.last())) {
+            count += usize::from(last - first) + 1;
+            if last - first >= WIDEST_LIST {
+                text.push(format!("{first}-{last}/{protocol}"));
+                continue;
+            }
+            text.extend((first..=last).map(|port| match ringwall_services::name_of(protocol, port) {
+                Some(name) => format!("{port}/{protocol} ({name})"),
+                None => format!("{port}/{protocol}"),
+            }));
+        }
+    }
+    text.sort();
+    text.dedup();
+    (text, count)
 }
 
 pub fn exposure(args: &ExposureArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let (_, policy) = args.policy.resolved(terminal)?;
-    let allowed = policy.allowed(now());
+    let exposed_nodes = internet::exposure(&policy, now(), EXPOSURE_BUDGET).map_err(|exhausted| Failure::of(Exit::Failure, &exhausted))?;
     let mut rows = Vec::new();
     let mut list = Vec::new();
     let mut total = 0;
-    for node in policy.nodes.values() {
-        let to_node = FlowSet::product(&ringwall_packet::AddressSet::full(), &node.local(), &UpperSet::any());
-        let flows = if node.stage == Stage::Audit { to_node } else { allowed.intersection(&to_node) };
-        let (services, ports) = exposed(&policy, &flows);
+    for (node, exposure) in &exposed_nodes {
+        let (services, ports) = exposed(exposure);
+        let rules: Vec<String> = exposure.keys().map(|opens| opened_by(&policy, *opens)).collect();
         total += ports;
-        list.push(json!({ "node": node.name.as_str(), "ports": ports, "services": services }));
-        rows.push(vec![node.name.to_string(), ports.to_string(), services.join(", ")]);
+        list.push(json!({ "node": node.as_str(), "ports": ports, "services": services, "rules": rules }));
+        rows.push(vec![node.to_string(), ports.to_string(), services.join(", ")]);
     }
     match args.output {
         Output::Table => {
@@ -132,6 +133,17 @@ pub fn exposure(args: &ExposureArgs, terminal: &Terminal) -> Result<Exit, Failur
         Output::Json => print_json(&json!({ "schema": "ringwall.exposure/1", "exposure": total, "nodes": list })),
     }
     Ok(Exit::Success)
+}
+
+/// What lets the internet in, as file and line.
+fn opened_by(policy: &Policy, opens: Opens) -> String {
+    let management = || policy.management.as_ref().map(|management| management.origin.place.clone());
+    match opens {
+        Opens::Stage => "stage: audit".to_owned(),
+        Opens::By(Decider::Rule(index)) => policy.rules[index].origin.place.clone(),
+        Opens::By(Decider::Management) => management().unwrap_or_default(),
+        Opens::By(Decider::Default) => "default".to_owned(),
+    }
 }
 
 /// A single address without its prefix length.

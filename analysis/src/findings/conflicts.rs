@@ -10,6 +10,7 @@ use ringwall_diagnostic::Diagnostic;
 use ringwall_packet::{Exhausted, Witness};
 use ringwall_policy::{Action, Rule};
 
+use super::example::example;
 use super::rows::{Present, Rules};
 use super::{Ports, count, line, related, unknown};
 use crate::parallel;
@@ -102,7 +103,7 @@ fn takes(deny: &Present<'_>, allows: &[Present<'_>], management: Option<&Present
     }
     taken.sort_by_key(|(allow, ..)| allow.place);
     let (_, _, first) = taken.first()?;
-    let flow = witness(first)?;
+    let flow = example(first)?;
     let message = format!("this deny takes a part of {}", count(taken.len(), "allow"));
     let labels: Vec<_> = taken.iter().take(super::SHOWN).map(|(allow, rule, packets)| (allow.span, part(rule, packets, words))).collect();
     let more = taken.len() - labels.len();
@@ -111,12 +112,7 @@ fn takes(deny: &Present<'_>, allows: &[Present<'_>], management: Option<&Present
     Some(finding.note(format!("for example, {flow} is denied")))
 }
 
-fn witness(packets: &Packets) -> Option<Witness> {
-    let v4 = packets.v4.first().map(ringwall_packet::Matches::witness);
-    v4.or_else(|| packets.v6.first().map(ringwall_packet::Matches::witness))
-}
-
-/// `not guests -> web  443/tcp (https)`.
+/// `but not guests -> web  443/tcp (https)`.
 fn part(rule: &Rule, packets: &Packets, words: &Words<'_>) -> String {
     let lines = words.lines(packets, &Packets::default());
     match &lines[..] {

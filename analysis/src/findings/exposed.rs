@@ -12,6 +12,7 @@ use ringwall_diagnostic::{Code, Diagnostic, Severity};
 use ringwall_packet::{Address, AddressSet, IntervalSet, Matches, Protocol};
 use ringwall_policy::{Decider, Name, Policy, Rule};
 
+use super::example::example;
 use super::{Ports, count, unknown};
 use crate::exposure::{Opens, exposure, is_public};
 use crate::words::{Line, Packets, Words};
@@ -69,8 +70,7 @@ fn one(rule: &Rule, nodes: &BTreeSet<&Name>, packets: &Packets, ports: Ports<'_>
         finding = finding.note(format!("{port}/{protocol}: {why}"));
         finding = finding.help("name the machines that use it as a group of their own, and make them the source");
     }
-    let v4 = packets.v4.first().map(Matches::witness);
-    let flow = v4.or_else(|| packets.v6.first().map(Matches::witness))?;
+    let flow = example(packets)?;
     Some(finding.note(format!("for example, {flow} is accepted")))
 }
 

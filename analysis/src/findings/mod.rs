@@ -7,6 +7,7 @@
 
 mod conflicts;
 mod definitions;
+mod example;
 mod exposed;
 mod redundant;
 mod rows;

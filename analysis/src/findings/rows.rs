@@ -10,6 +10,7 @@ use ringwall_diagnostic::Span;
 use ringwall_packet::{Address, Budget, Conditions, Cover, Exhausted, Matches, Table, Witness, cover};
 use ringwall_policy::{Action, Policy, Rule};
 
+use super::example::example;
 use crate::words::Packets;
 
 pub(super) struct Rules<'a> {
@@ -110,8 +111,7 @@ impl<'a> Present<'a> {
 
     /// A packet of both.
     pub fn common(&self, other: &Self) -> Option<Witness> {
-        let v4 = overlap(&self.v4, &other.v4);
-        v4.first().map(Matches::witness).or_else(|| overlap(&self.v6, &other.v6).first().map(Matches::witness))
+        example(&self.overlap(other))
     }
 
     /// What is left of some packets without its own.

@@ -8,7 +8,8 @@ use crate::rig::{Ran, file, folder, ringwall};
 
 #[test]
 fn check_says_by_its_exit_code_what_it_found() {
-    let clean = file("policy.yaml", &policy(&open_to_users("web", 443)));
+    // Every group of it is used.
+    let clean = file("policy.yaml", &policy(&(open_to_users("web", 443) + "  - allow: admins -> node\n    services: [ssh]\n")));
     let remark = example_path("vault/policy.yaml");
     let values = example_path("vault/values.yaml");
     let warned = file("policy.yaml", &policy("  - allow: users -> node\n    services: [telnet]\n"));
@@ -44,7 +45,7 @@ fn check_prints_one_document_with_codes_places_and_fixes() {
     assert_eq!((&place["file"], &place["line"], &place["column"]), (&wrong.clone().into(), &8.into(), &12.into()));
     assert_eq!(found[0]["fix"]["text"].as_str().or(found[0]["fix"]["replacement"].as_str()), Some("users"), "{document:#}");
     // Nothing to say is a document, too.
-    let clean = file("policy.yaml", &policy(&open_to_users("web", 443)));
+    let clean = file("policy.yaml", &policy(&(open_to_users("web", 443) + "  - allow: admins -> node\n    services: [ssh]\n")));
     let ran = ringwall(&["check", &clean, "-o", "json"]).done();
     assert_eq!(ran.json()["diagnostics"].as_array().unwrap().len(), 0);
 }
