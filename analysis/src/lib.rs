@@ -9,4 +9,5 @@ pub mod question;
 pub mod exposure;
 pub mod findings;
 mod parallel;
+pub mod plan;
 pub mod words;

@@ -8,7 +8,7 @@ mod ends;
 mod pieces;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -20,7 +20,7 @@ pub use services::NameOf;
 
 use ends::Names;
 use pieces::{Piece, pieces};
-use services::ServiceWords;
+use services::{ServiceWords, Services};
 
 /// Packets of both families, in boxes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,13 @@ impl Packets {
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
+}
+
+/// A number for each box of some [`Packets`], such as the rule that it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    pub v4: Vec<usize>,
+    pub v6: Vec<usize>,
 }
 
 /// All packets from one set of addresses to another with some services.
@@ -94,35 +101,72 @@ impl<'a> Words<'a> {
 
     /// In order of the words. `rows` are what the operator's rules ask, to be used where they fit.
     pub fn lines(&self, packets: &Packets, rows: &Packets) -> Vec<Line> {
+        let lines = self.lines_of(packets, &Tags::default(), rows);
+        lines.into_iter().map(|(line, _)| line).collect()
+    }
+
+    /// The same; each line with the tags of the boxes that have a part in it.
+    pub fn lines_of(&self, packets: &Packets, tags: &Tags, rows: &Packets) -> Vec<(Line, BTreeSet<usize>)> {
         let mut known = Known { names: &self.names, ends: BTreeMap::new() };
-        let v4: Vec<_> = pieces(&packets.v4, &rows.v4).into_iter().map(|piece| self.draft(piece, &mut known)).collect();
-        let mut v6: BTreeMap<_, Vec<Line>> = BTreeMap::new();
-        for piece in pieces(&packets.v6, &rows.v6) {
-            let Draft { line, answer } = self.draft(piece, &mut known);
-            v6.entry((line.services.clone(), line.conditions.clone(), answer)).or_default().push(line);
+        let mut v6: BTreeMap<_, Vec<Draft>> = BTreeMap::new();
+        for piece in pieces(&packets.v6, &tags.v6, &rows.v6) {
+            let draft = self.draft(piece, &mut known);
+            v6.entry(draft.key()).or_default().push(draft);
         }
-        let mut lines = Vec::new();
-        for Draft { line, answer } in v4 {
-            let key = (line.services.clone(), line.conditions.clone(), answer);
-            let both = v6.get_mut(&key).and_then(|others| {
-                let (at, both) = others.iter().enumerate().find_map(|(at, other)| Some((at, known.join(&line, other)?)))?;
-                others.remove(at);
-                Some(both)
+        let mut drafts: Vec<Draft> = Vec::new();
+        for piece in pieces(&packets.v4, &tags.v4, &rows.v4) {
+            let draft = self.draft(piece, &mut known);
+            let both = v6.get_mut(&draft.key()).and_then(|others| {
+                let (at, line) = others.iter().enumerate().find_map(|(at, other)| Some((at, known.join(&draft.line, &other.line)?)))?;
+                let other = others.remove(at);
+                let tags = draft.tags.union(&other.tags).copied().collect();
+                Some(Draft { line, answer: other.answer, services: [draft.services[0].clone(), other.services[1].clone()], tags })
             });
-            lines.push(to_answer(both.unwrap_or_else(|| self.alone(line, Family::V4)), key.2));
+            drafts.push(both.unwrap_or_else(|| self.alone(draft, Family::V4)));
         }
-        for ((_, _, answer), others) in v6 {
-            lines.extend(others.into_iter().map(|line| to_answer(self.alone(line, Family::V6), answer.clone())));
-        }
+        drafts.extend(v6.into_values().flatten().map(|draft| self.alone(draft, Family::V6)));
+        let mut lines: Vec<_> = self.same_ends(drafts).into_iter().map(|draft| (to_answer(draft.line, draft.answer), draft.tags)).collect();
         lines.sort();
         lines
+    }
+
+    /// One line for those that differ by their services alone.
+    fn same_ends(&self, drafts: Vec<Draft>) -> Vec<Draft> {
+        let mut groups: BTreeMap<_, Vec<Draft>> = BTreeMap::new();
+        for draft in drafts {
+            let key = Line { services: Vec::new(), ..draft.line.clone() };
+            groups.entry((key, draft.answer.clone())).or_default().push(draft);
+        }
+        let mut joined = Vec::new();
+        for drafts in groups.into_values() {
+            let mut all: Vec<Draft> = Vec::new();
+            for draft in drafts {
+                match all.iter_mut().find_map(|other| Some((self.together(other, &draft)?, other))) {
+                    Some((both, other)) => *other = both,
+                    None => all.push(draft),
+                }
+            }
+            joined.extend(all);
+        }
+        joined
+    }
+
+    /// `None` where the two families' services have no text in common.
+    fn together(&self, one: &Draft, other: &Draft) -> Option<Draft> {
+        let services = [0, 1].map(|family| one.services[family].union(&other.services[family]));
+        let text = services.each_ref().map(|services| self.services.of(services));
+        let [v4, v6] = text;
+        let services_text = if v4.is_empty() || v4 == v6 { v6 } else if v6.is_empty() { v4 } else { return None };
+        let tags = one.tags.union(&other.tags).copied().collect();
+        let line = Line { services: services_text, ..one.line.clone() };
+        Some(Draft { line, answer: one.answer.clone(), services, tags })
     }
 
     fn draft<A: Address>(&self, piece: Piece<A>, known: &mut Known<'_>) -> Draft
     where
         AddressSet: From<OneFamily<A>>,
     {
-        let Piece { source, destination, services, conditions } = piece;
+        let Piece { source, destination, services, conditions, tags } = piece;
         let is_anywhere = destination.is_full();
         let mut end = |set| known.end(&AddressSet::from(OneFamily(set)), Some(A::FAMILY));
         let mut line = Line {
@@ -145,25 +189,39 @@ impl<'a> Words<'a> {
                 (None, other) => line.conditions.push(format!("{other:?}")),
             }
         }
-        Draft { line, answer }
+        let services = match A::FAMILY {
+            Family::V4 => [services, Services::default()],
+            Family::V6 => [Services::default(), services],
+        };
+        Draft { line, answer, services, tags }
     }
 
     /// A line that only one family has: said where the words would stand for more.
-    fn alone(&self, mut line: Line, family: Family) -> Line {
+    fn alone(&self, mut draft: Draft, family: Family) -> Draft {
         let other = match family {
             Family::V4 => Family::V6,
             Family::V6 => Family::V4,
         };
         let has = |end: &End| self.names.has(&end.words, other);
-        line.family = (has(&line.source) && has(&line.destination)).then_some(family);
-        line
+        let is_more = has(&draft.line.source) && has(&draft.line.destination);
+        draft.line.family = is_more.then_some(family);
+        draft
     }
 }
 
-/// A line of one family, and the DNS name that its destination must be an answer for.
+/// A line, the DNS name that its destination must be an answer for, and its services by family.
 struct Draft {
     line: Line,
     answer: Option<String>,
+    services: [Services; 2],
+    tags: BTreeSet<usize>,
+}
+
+impl Draft {
+    /// What must be the same in both families for one line of two.
+    fn key(&self) -> (Vec<String>, Vec<String>, Option<String>) {
+        (self.line.services.clone(), self.line.conditions.clone(), self.answer.clone())
+    }
 }
 
 /// What a DNS name stands for is not known here, so the name itself is the word for it.

@@ -3,7 +3,8 @@
 //! In: disjoint boxes, and the boxes that the operator's own rules are. Out: products whose union is
 //! the same set: first the rules that are whole in it, then what is left, put together.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::BTreeSet;
 
 use ringwall_packet::{Address, Budget, Conditions, Cover, Cube, IntervalSet, Matches, cover};
 
@@ -15,24 +16,34 @@ pub struct Piece<A> {
     pub destination: IntervalSet<A>,
     pub services: Services,
     pub conditions: Conditions,
+    /// The tags of the boxes that have a part in it.
+    pub tags: BTreeSet<usize>,
 }
 
 /// So many boxes are looked at to see whether a rule is whole in the set. If that is not enough, what
 /// there is of it is said without its help.
 const STEPS: u64 = 100_000;
 
-pub fn pieces<A: Address>(packets: &[Matches<A>], rows: &[Matches<A>]) -> Vec<Piece<A>> {
-    let mut rest: Vec<Matches<A>> = packets.to_vec();
+/// `tags` go with the boxes; those without any have none.
+pub fn pieces<A: Address>(packets: &[Matches<A>], tags: &[usize], rows: &[Matches<A>]) -> Vec<Piece<A>> {
+    let tag = |at: usize| tags.get(at).copied();
+    let mut rest: Vec<(Matches<A>, Option<usize>)> = packets.iter().cloned().enumerate().map(|(at, packets)| (packets, tag(at))).collect();
     let mut whole = Vec::new();
     for row in rows {
-        let near: Vec<&Matches<A>> = packets.iter().filter(|packets| packets.intersection(row).is_some()).collect();
-        if near.is_empty() || !matches!(cover(row, &near, &mut Budget::new(STEPS)), Ok(Cover::By(_))) {
+        let near: Vec<(usize, &Matches<A>)> =
+            packets.iter().enumerate().filter(|(_, packets)| packets.intersection(row).is_some()).collect();
+        let by: Vec<&Matches<A>> = near.iter().map(|(_, packets)| *packets).collect();
+        if near.is_empty() || !matches!(cover(row, &by, &mut Budget::new(STEPS)), Ok(Cover::By(_))) {
             continue;
         }
-        whole.push(piece(row));
-        rest = rest.iter().flat_map(|packets| packets.difference(row)).collect();
+        whole.push(piece(row, near.iter().filter_map(|(at, _)| tag(*at)).collect()));
+        let without = |(packets, tag): &(Matches<A>, Option<usize>)| {
+            let tag = *tag;
+            packets.difference(row).into_iter().map(move |packets| (packets, tag))
+        };
+        rest = rest.iter().flat_map(without).collect();
     }
-    let mut rest: Vec<Piece<A>> = rest.iter().map(piece).collect();
+    let mut rest: Vec<Piece<A>> = rest.iter().map(|(packets, tag)| piece(packets, tag.iter().copied().collect())).collect();
     loop {
         let before = rest.len();
         rest = same_ends(rest);
@@ -48,12 +59,12 @@ pub fn pieces<A: Address>(packets: &[Matches<A>], rows: &[Matches<A>]) -> Vec<Pi
         }
     }
     whole.extend(rest);
-    same_ends(whole)
+    whole
 }
 
-fn piece<A: Address>(Matches { cube, conditions }: &Matches<A>) -> Piece<A> {
+fn piece<A: Address>(Matches { cube, conditions }: &Matches<A>, tags: BTreeSet<usize>) -> Piece<A> {
     let Cube { source, destination, upper } = cube.clone();
-    Piece { source, destination, services: Services::from_iter([&upper]), conditions: conditions.clone() }
+    Piece { source, destination, services: Services::from_iter([&upper]), conditions: conditions.clone(), tags }
 }
 
 fn same_ends<A: Address>(pieces: Vec<Piece<A>>) -> Vec<Piece<A>> {
@@ -72,8 +83,12 @@ fn put_together<A: Address, K: Ord>(
     let mut joined: Vec<Piece<A>> = Vec::new();
     for piece in pieces {
         match places.entry((key(&piece), piece.conditions.clone())) {
-            std::collections::btree_map::Entry::Occupied(place) => join(&mut joined[*place.get()], &piece),
-            std::collections::btree_map::Entry::Vacant(place) => {
+            Entry::Occupied(place) => {
+                let known = &mut joined[*place.get()];
+                join(known, &piece);
+                known.tags.extend(piece.tags);
+            }
+            Entry::Vacant(place) => {
                 place.insert(joined.len());
                 joined.push(piece);
             }
@@ -87,26 +102,28 @@ fn whatever_holds<A: Address>(pieces: Vec<Piece<A>>) -> Vec<Piece<A>> {
     if pieces.iter().all(|piece| piece.conditions.is_empty()) {
         return pieces;
     }
-    let mut groups: BTreeMap<_, Vec<Conditions>> = BTreeMap::new();
-    for Piece { source, destination, services, conditions } in pieces {
-        groups.entry((source, destination, services)).or_default().push(conditions);
+    let mut groups: BTreeMap<_, Vec<(Conditions, BTreeSet<usize>)>> = BTreeMap::new();
+    for Piece { source, destination, services, conditions, tags } in pieces {
+        groups.entry((source, destination, services)).or_default().push((conditions, tags));
     }
     let mut joined = Vec::new();
     for ((source, destination, services), mut all) in groups {
         while let Some((first, second, both)) = pair(&all) {
-            all[first] = both;
-            all.swap_remove(second);
+            let (_, tags) = all.swap_remove(second);
+            all[first].0 = both;
+            all[first].1.extend(tags);
         }
-        let piece = |conditions| Piece { source: source.clone(), destination: destination.clone(), services: services.clone(), conditions };
-        joined.extend(all.into_iter().map(piece));
+        for (conditions, tags) in all {
+            joined.push(Piece { source: source.clone(), destination: destination.clone(), services: services.clone(), conditions, tags });
+        }
     }
     joined
 }
 
 /// Two of the conditions that are one when a variable's values are put together.
-fn pair(all: &[Conditions]) -> Option<(usize, usize, Conditions)> {
-    for (first, one) in all.iter().enumerate() {
-        for (second, other) in all.iter().enumerate().skip(first + 1) {
+fn pair(all: &[(Conditions, BTreeSet<usize>)]) -> Option<(usize, usize, Conditions)> {
+    for (first, (one, _)) in all.iter().enumerate() {
+        for (second, (other, _)) in all.iter().enumerate().skip(first + 1) {
             for (variable, values) in one.iter() {
                 let Some(others) = other.values(variable) else { continue };
                 let rest = one.without(variable);
