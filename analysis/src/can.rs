@@ -10,7 +10,7 @@ use ringwall_packet::{
     Address, AddressSet, Budget, Conditions, Exhausted, Family, IntervalSet, Matches, Protocol, Table, UpperCube,
     UpperSet, Variable, Witness,
 };
-use ringwall_policy::{Action, Decider, Name, Node, Policy, Question, Rule, Stage, Verdict, name_asked, receivable, uses_interface};
+use ringwall_policy::{Action, Decider, Name, Node, Policy, Question, Rule, ServiceUse, Stage, Verdict, name_asked, receivable, uses_interface};
 use ringwall_ruleset::Path;
 
 use crate::question::{Piece, decided, disjoint};
@@ -78,8 +78,8 @@ pub struct Opening {
     pub audited: Vec<usize>,
     /// Allows that open some of it on their own interface alone.
     pub by_interface: Vec<usize>,
-    /// Something is left that none of these would open: the question itself is the rule to add.
-    pub needs_rule: bool,
+    /// What none of these would open: it takes a rule of its own.
+    pub missing: Packets,
 }
 
 /// Answers a question. `table` is the policy's at `now`.
@@ -93,11 +93,11 @@ pub fn can(
     let way = Way::new(policy);
     let (mut parts, mut closed) = (Vec::new(), Packets::default());
     for piece in decided(policy, table, &disjoint(&question.packets()), budget)? {
+        let other = piece.packets.one_outside(&way.to_itself, budget)?;
         if policy.verdict(piece.decider) == Verdict::Accept {
-            let witness = piece.packets.witness().expect("a piece is not empty");
+            let witness = other.or_else(|| piece.packets.witness()).expect("a piece is not empty");
             parts.push(way.part(piece, witness));
         } else {
-            let other = piece.packets.one_outside(&way.to_itself, budget)?;
             closed.extend(&piece.packets);
             parts.extend(other.map(|witness| way.part(piece, witness)));
         }
@@ -121,6 +121,18 @@ pub fn can(
     Ok(Can { answer, parts, opening, floor: floor(policy, &closed), to_themselves })
 }
 
+impl Opening {
+    /// The question of what is missing: with those of its services that are not open yet.
+    pub fn rest(&self, question: &Question) -> Question {
+        let is_missing = |service: &ServiceUse| {
+            let only = Question { services: vec![service.clone()], ..question.clone() };
+            !self.missing.within(&only.packets()).is_empty()
+        };
+        let services = question.services.iter().filter(|service| is_missing(service)).cloned().collect();
+        Question { services, ..question.clone() }
+    }
+}
+
 /// All packets from one set of addresses to another.
 fn all(source: &AddressSet, destination: &AddressSet) -> Table<()> {
     let mut table = Table::default();
@@ -136,7 +148,7 @@ fn opening(
     budget: &mut Budget,
 ) -> Result<Opening, Exhausted> {
     let mut opening = Opening::default();
-    let (mut allows, mut missing) = (Table::default(), Packets::default());
+    let mut allows = Table::default();
     for (index, rule) in policy.rules.iter().enumerate() {
         let mut rows = Table::default();
         rule.push(&mut rows, ());
@@ -160,9 +172,8 @@ fn opening(
         }
     }
     for part in parts.iter().filter(|part| part.verdict != Verdict::Accept) {
-        missing.extend(&part.packets.without(&allows, budget)?);
+        opening.missing.extend(&part.packets.without(&allows, budget)?);
     }
-    opening.needs_rule = !missing.is_empty();
     Ok(opening)
 }
 

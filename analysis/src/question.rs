@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{Address, AddressSet, Budget, Cover, Exhausted, Matches, Row, Table, Witness, cover, parts};
+use ringwall_packet::{
+    Address, AddressSet, Budget, Cover, Cube, Exhausted, Interval, Matches, Protocol, Row, Table, UpperCube, Witness, cover,
+    parts,
+};
 use ringwall_policy::{Action, Decider, Policy, Verdict};
 
 use crate::words::Packets;
@@ -137,7 +140,7 @@ impl Packets {
 
     /// One of them; `None` when there is none.
     pub fn witness(&self) -> Option<Witness> {
-        self.v4.first().map(Matches::witness).or_else(|| self.v6.first().map(Matches::witness))
+        self.v4.first().map(typical).or_else(|| self.v6.first().map(typical))
     }
 
     /// Those that are in one of the rows as well.
@@ -176,7 +179,7 @@ impl Packets {
             let rows: Vec<&Matches<A>> = rows.iter().map(|row| &row.matches).collect();
             for packets in packets {
                 if let Cover::Not(left) = cover(packets, &rows, budget)? {
-                    return Ok(Some(left.witness()));
+                    return Ok(Some(typical(&left)));
                 }
             }
             Ok(None)
@@ -191,4 +194,15 @@ impl Packets {
         self.v4.extend_from_slice(&other.v4);
         self.v6.extend_from_slice(&other.v6);
     }
+}
+
+/// A witness that looks like a packet that people know, where there is one.
+fn typical<A: Address>(packets: &Matches<A>) -> Witness {
+    let ports = |protocol, first, last| {
+        let ports = Interval::new(first, last).expect("an ordered pair");
+        UpperCube::ports(protocol, ports.into()).expect("a protocol with ports")
+    };
+    let known = [ports(Protocol::TCP, 443, 443), ports(Protocol::TCP, 1, u16::MAX), ports(Protocol::UDP, 1, u16::MAX)];
+    let of = |upper: UpperCube| packets.intersection(&Cube { upper, ..Cube::any() }.into());
+    known.into_iter().find_map(of).as_ref().unwrap_or(packets).witness()
 }

@@ -4,6 +4,7 @@
 //! exit code. Never: logic that another crate could have: this is the shell around them.
 
 mod apply;
+mod can;
 mod check;
 mod compile;
 mod explain;
@@ -12,9 +13,11 @@ mod init;
 mod lint;
 mod nodes;
 mod policy;
+mod question;
 mod status;
 mod terminal;
 mod verify;
+mod who;
 
 use std::process::ExitCode;
 
@@ -59,6 +62,12 @@ enum Command {
     Check(check::Args),
     /// Say what a diagnostic's code means.
     Explain(explain::Args),
+    /// Ask whether flows are allowed, by which rule, and what would open them.
+    Can(can::Args),
+    /// Ask who reaches an end of the policy, and by which rule.
+    Who(who::WhoArgs),
+    /// Ask what a node reaches, and by which rule.
+    Reach(who::ReachArgs),
     /// List the nodes of a policy.
     Nodes(nodes::NodesArgs),
     /// List what the internet reaches on each node.
@@ -95,6 +104,9 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args, &terminal),
         Command::Check(args) => check::run(&args, &terminal),
         Command::Explain(args) => explain::run(&args),
+        Command::Can(args) => can::run(&args, &terminal),
+        Command::Who(args) => who::who(&args, &terminal),
+        Command::Reach(args) => who::reach(&args, &terminal),
         Command::Nodes(args) => nodes::nodes(&args, &terminal),
         Command::Exposure(args) => nodes::exposure(&args, &terminal),
         Command::Compile(args) => compile::run(&args, &terminal),

@@ -45,27 +45,43 @@ pub enum Output {
     Json,
 }
 
+/// How a list is printed on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListOutput {
+    /// For people.
+    Table,
+    /// One document with a `schema`.
+    Json,
+    /// A document a line.
+    Ndjson,
+    /// A line with the names of the columns, then one for each row.
+    Csv,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Terminal {
     messages: Colour,
+    data: Colour,
 }
 
 impl Terminal {
     pub fn new(when: When) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let coloured = match when {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => std::io::stderr().is_terminal() && !no_color,
+        let colour = |is_terminal: bool| match when {
+            When::Always => Colour::Ansi,
+            When::Auto if is_terminal && !no_color => Colour::Ansi,
+            When::Auto | When::Never => Colour::Plain,
         };
-        Self { messages: if coloured { Colour::Ansi } else { Colour::Plain } }
+        Self { messages: colour(std::io::stderr().is_terminal()), data: colour(std::io::stdout().is_terminal()) }
     }
 
     fn paint(&self, style: &str, text: &str) -> String {
-        match self.messages {
-            Colour::Plain => text.to_owned(),
-            Colour::Ansi => format!("\x1b[{style}m{text}\x1b[0m"),
-        }
+        paint(self.messages, style, text)
+    }
+
+    /// A piece of what goes to stdout, in a style of ANSI's, such as `32` for green.
+    pub fn paint_data(&self, style: &str, text: &str) -> String {
+        paint(self.data, style, text)
     }
 
     /// A sentence on stderr.
@@ -98,6 +114,13 @@ impl Terminal {
     }
 }
 
+fn paint(colour: Colour, style: &str, text: &str) -> String {
+    match colour {
+        Colour::Plain => text.to_owned(),
+        Colour::Ansi => format!("\x1b[{style}m{text}\x1b[0m"),
+    }
+}
+
 /// `2 errors, 1 warning`; empty when there are none.
 pub fn count(diagnostics: &[Diagnostic]) -> String {
     let parts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Info, "remark")];
@@ -122,6 +145,21 @@ pub fn print(text: &str) {
 
 pub fn print_json(value: &serde_json::Value) {
     print(&format!("{value:#}\n"));
+}
+
+pub fn print_csv(header: &[&str], rows: &[Vec<String>]) {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let all = std::iter::once(header.iter().map(|cell| cell.to_string()).collect()).chain(rows.iter().cloned());
+    for row in all {
+        let row: Vec<String> = row;
+        writer.write_record(&row).expect("rows of one length, in memory");
+    }
+    print(&String::from_utf8_lossy(&writer.into_inner().expect("memory takes all")));
+}
+
+/// One document a line.
+pub fn print_ndjson(values: &[serde_json::Value]) {
+    print(&values.iter().map(|value| format!("{value}\n")).collect::<String>());
 }
 
 /// Columns as wide as their widest cell; the last one is not padded.

@@ -7,6 +7,7 @@
 mod address;
 mod check;
 mod document;
+mod draft;
 pub mod edit;
 pub mod folder;
 mod form;
@@ -31,6 +32,7 @@ use ringwall_policy::Policy;
 use document::Document;
 use report::Report;
 
+pub use draft::draft;
 pub use question::{Asked, Form, ask};
 pub use schema::schema;
 pub use values::{Value, Values};
