@@ -42,6 +42,11 @@ impl UpperCube {
         all.then_some(Self { protocol, destination, source })
     }
 
+    /// As [`UpperCube::new`], where the caller has seen to the invariant.
+    pub(crate) fn of_fields(protocol: IntervalSet<u8>, destination: IntervalSet<u16>, source: IntervalSet<u16>) -> Self {
+        Self { protocol, destination, source }
+    }
+
     /// Destination ports of a protocol; `None` when it has no ports.
     pub fn ports(protocol: Protocol, destination: IntervalSet<u16>) -> Option<Self> {
         protocol.has_ports().then(|| Self { destination, ..Self::protocol(protocol) })
@@ -118,6 +123,12 @@ impl UpperCube {
             && self.source.is_subset(&other.source)
     }
 
+    fn is_disjoint(&self, other: &Self) -> bool {
+        self.protocol.is_disjoint(&other.protocol)
+            || self.destination.is_disjoint(&other.destination)
+            || self.source.is_disjoint(&other.source)
+    }
+
     /// `None` when nothing is in both.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let both = Self {
@@ -179,6 +190,12 @@ impl<A: Point> Cube<A> {
         self.source.is_subset(&other.source)
             && self.destination.is_subset(&other.destination)
             && self.upper.is_subset(&other.upper)
+    }
+
+    pub fn is_disjoint(&self, other: &Self) -> bool {
+        self.source.is_disjoint(&other.source)
+            || self.destination.is_disjoint(&other.destination)
+            || self.upper.is_disjoint(&other.upper)
     }
 
     /// `None` when no flow is in both.

@@ -137,6 +137,10 @@ impl Conditions {
     pub fn is_subset(&self, other: &Self) -> bool {
         other.0.iter().all(|(variable, values)| self.values(variable).is_some_and(|own| own.is_subset(values)))
     }
+
+    pub fn is_disjoint(&self, other: &Self) -> bool {
+        other.0.iter().any(|(variable, values)| self.values(variable).is_some_and(|own| own.is_disjoint(values)))
+    }
 }
 
 /// What one row asks of a packet of one family.
@@ -192,6 +196,10 @@ impl<A: Address> Matches<A> {
 
     pub fn is_subset(&self, other: &Self) -> bool {
         self.cube.is_subset(&other.cube) && self.conditions.is_subset(&other.conditions)
+    }
+
+    pub fn is_disjoint(&self, other: &Self) -> bool {
+        self.cube.is_disjoint(&other.cube) || self.conditions.is_disjoint(&other.conditions)
     }
 
     /// `self` without `other`, in disjoint parts.

@@ -4,11 +4,22 @@
 //! In: rows with decisions. Out: who decides what, rows that never decide, the complete difference
 //! of two lists; each with the packets that show it, or [`Exhausted`]. Never: a sample, a guess.
 
+mod align;
+mod difference;
+mod grid;
+mod index;
+mod parallel;
+mod search;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::address::{AddressSet, Family};
 use crate::flow_set::{Cube, UpperSet};
 use crate::matches::{Address, Conditions, Matches};
+
+use grid::Grid;
+use index::Index;
+use search::Search;
 
 /// One row: what it asks, and what it decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +61,8 @@ impl Budget {
         Self { whole: steps, left: steps }
     }
 
-    fn step(&mut self) -> Result<(), Exhausted> {
-        self.left = self.left.checked_sub(1).ok_or(Exhausted { steps: self.whole })?;
+    fn spend(&mut self, steps: u64) -> Result<(), Exhausted> {
+        self.left = self.left.checked_sub(steps).ok_or(Exhausted { steps: self.whole })?;
         Ok(())
     }
 }
@@ -156,80 +167,92 @@ impl<D> Table<D> {
         budget: &mut Budget,
     ) -> Result<Difference, Exhausted> {
         Ok(Difference {
-            v4: difference(&self.v4, &after.v4, &same, budget)?,
-            v6: difference(&self.v6, &after.v6, &same, budget)?,
+            v4: difference::of(&self.v4, &after.v4, &same, budget)?,
+            v6: difference::of(&self.v6, &after.v6, &same, budget)?,
         })
     }
 }
 
-/// Who decides which of `packets`, in disjoint parts that are all of them.
+/// Who decides which of `packets`, in disjoint parts that are all of them, in the rows' order.
 pub fn parts<A: Address, D>(rows: &[Row<A, D>], packets: &Matches<A>, budget: &mut Budget) -> Result<Vec<Part<A>>, Exhausted> {
-    let (mut open, mut parts) = (vec![packets.clone()], Vec::new());
-    for (index, row) in rows.iter().enumerate() {
-        let mut rest = Vec::new();
-        for packets in open {
-            budget.step()?;
-            match packets.intersection(&row.matches) {
-                None => rest.push(packets),
-                Some(matches) => {
-                    parts.push(Part { matches, row: Some(index) });
-                    rest.extend(packets.difference(&row.matches));
-                }
+    budget.spend(rows.len() as u64)?;
+    let mut meeting = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        if !packets.is_disjoint(&row.matches) {
+            meeting.push(at);
+            if packets.is_subset(&row.matches) {
+                break;
             }
         }
-        open = rest;
     }
-    parts.extend(open.into_iter().map(|matches| Part { matches, row: None }));
+    let all: Vec<&Matches<A>> = meeting.iter().map(|at| &rows[*at].matches).chain([packets]).collect();
+    let grid = Grid::new(&all);
+    let index = Index::new(&grid);
+    let mut search = Search::new(&grid);
+    let (mut scratch, mut earlier, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    let whole = grid.region(meeting.len());
+    if grid.is_void(meeting.len()) {
+        return Ok(parts);
+    }
+    for row in 0..=meeting.len() {
+        let Some(region) = grid.clip(&whole, row) else { continue };
+        earlier.clear();
+        index.meeting(&region, row, &mut scratch, &mut earlier);
+        for left in search.left(&region, &earlier, budget)? {
+            parts.push(Part { matches: grid.matches(&left), row: meeting.get(row).copied() });
+        }
+    }
     Ok(parts)
 }
 
 /// Whether `by` take every one of `packets` together.
 pub fn cover<A: Address>(packets: &Matches<A>, by: &[&Matches<A>], budget: &mut Budget) -> Result<Cover<A>, Exhausted> {
-    let (mut open, mut used) = (vec![packets.clone()], Vec::new());
-    for (index, other) in by.iter().enumerate() {
-        let mut rest = Vec::new();
-        let mut is_used = false;
-        for packets in open {
-            budget.step()?;
-            is_used |= packets.intersection(other).is_some();
-            rest.extend(packets.difference(other));
-        }
-        if is_used {
-            used.push(index);
-        }
-        open = rest;
+    budget.spend(by.len() as u64)?;
+    let meeting: Vec<usize> = (0..by.len()).filter(|at| !packets.is_disjoint(by[*at])).collect();
+    let all: Vec<&Matches<A>> = meeting.iter().map(|at| by[*at]).chain([packets]).collect();
+    let grid = Grid::new(&all);
+    let mut search = Search::new(&grid);
+    if grid.is_void(meeting.len()) {
+        return Ok(Cover::By(Vec::new()));
     }
-    Ok(match open.pop() {
-        None => Cover::By(used),
-        Some(packets) => Cover::Not(packets),
+    let region = grid.region(meeting.len());
+    let rows: Vec<u32> = (0..u32::try_from(meeting.len()).expect("rows are u32")).collect();
+    Ok(match search.needed(&region, &rows, budget)? {
+        Some(needed) => Cover::By(needed.into_iter().map(|at| meeting[at as usize]).collect()),
+        None => {
+            let left = search.left(&region, &rows, budget)?;
+            Cover::Not(grid.matches(left.first().expect("it is not covered")))
+        }
     })
 }
 
+/// Rows that one thread takes at a time.
+const CHUNK: usize = 256;
+
 fn dead_rows<A: Address, D>(rows: &[Row<A, D>], budget: u64, dead: &mut Vec<Dead>, unknown: &mut Vec<(Family, usize)>) {
     let matches: Vec<_> = rows.iter().map(|row| &row.matches).collect();
-    for (row, own) in matches.iter().enumerate() {
-        match cover(own, &matches[..row], &mut Budget::new(budget)) {
-            Ok(Cover::By(by)) => dead.push(Dead { family: A::FAMILY, row, by }),
-            Ok(Cover::Not(_)) => {}
+    let grid = Grid::new(&matches);
+    let index = Index::new(&grid);
+    let found = parallel::chunks(rows.len(), CHUNK, |chunk, found: &mut Vec<(usize, Result<Vec<u32>, Exhausted>)>| {
+        let mut search = Search::new(&grid);
+        let (mut scratch, mut earlier) = (Vec::new(), Vec::new());
+        for row in chunk {
+            if grid.is_void(row) {
+                found.push((row, Ok(Vec::new())));
+                continue;
+            }
+            let region = grid.region(row);
+            earlier.clear();
+            index.meeting(&region, row, &mut scratch, &mut earlier);
+            if let Some(result) = search.needed(&region, &earlier, &mut Budget::new(budget)).transpose() {
+                found.push((row, result));
+            }
+        }
+    });
+    for (row, by) in found {
+        match by {
+            Ok(by) => dead.push(Dead { family: A::FAMILY, row, by: by.into_iter().map(|row| row as usize).collect() }),
             Err(Exhausted { .. }) => unknown.push((A::FAMILY, row)),
         }
     }
-}
-
-fn difference<A: Address, D, E>(
-    before: &[Row<A, D>],
-    after: &[Row<A, E>],
-    same: &impl Fn(Option<&D>, Option<&E>) -> bool,
-    budget: &mut Budget,
-) -> Result<Vec<Change<A>>, Exhausted> {
-    let mut changes = Vec::new();
-    for old in parts(before, &Matches::any(), budget)? {
-        for new in parts(after, &old.matches, budget)? {
-            let decisions = (old.row.map(|row| &before[row].decision), new.row.map(|row| &after[row].decision));
-            if !same(decisions.0, decisions.1) {
-                changes.push(Change { matches: new.matches, before: old.row, after: new.row });
-            }
-        }
-    }
-    Ok(changes)
 }

@@ -1,0 +1,360 @@
+//! What of a box a few rows leave open.
+//!
+//! In: a box, and the rows that meet it. Out: that they take all of it, with those that were needed, or
+//! what is left. Never: more steps than the budget has.
+//!
+//! First by cutting: take the row that covers most, cut the box at its faces, look into what is outside
+//! it. An open box ends it at once, and most do within a few cuts. What cutting does not settle is looked
+//! at field by field: the classes of a field that meet the same rows are one case, and cases with the
+//! same rows left are looked at once.
+
+use std::collections::{HashMap, HashSet};
+
+use super::grid::{self, Grid, PROTOCOL, Region, Span};
+use super::{Budget, Exhausted};
+
+/// Cuts until looking field by field is the better way.
+const CUTS: u32 = 64;
+
+pub(super) struct Search<'g> {
+    grid: &'g Grid,
+    /// Rows that meet the boxes being cut, one list after the other.
+    lists: Vec<u32>,
+    /// The boxes, likewise.
+    boxes: Vec<Span>,
+    cuts: u32,
+}
+
+/// Whether a box is open somewhere.
+enum Cut {
+    Covered,
+    Open,
+    /// Too many cuts.
+    Unsettled,
+}
+
+impl<'g> Search<'g> {
+    pub(super) fn new(grid: &'g Grid) -> Self {
+        Self { grid, lists: Vec::new(), boxes: Vec::new(), cuts: 0 }
+    }
+
+    /// Whether `rows` take all of `region` together. Those that were needed are added to `used`.
+    /// INVARIANT: each of the rows meets the region.
+    pub(super) fn is_covered(&mut self, region: &Region, rows: &[u32], used: &mut Vec<u32>, budget: &mut Budget) -> Result<bool, Exhausted> {
+        budget.spend(rows.len() as u64 + 1)?;
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        if let Some(one) = rows.iter().find(|row| self.grid.covers(**row as usize, region)) {
+            used.push(*one);
+            return Ok(true);
+        }
+        if region.is_plain() && rows.iter().all(|row| self.grid.is_plain(*row as usize)) {
+            self.lists.clear();
+            self.lists.extend(rows);
+            self.boxes.clear();
+            self.boxes.extend(&region.spans);
+            self.cuts = CUTS;
+            let before = used.len();
+            match self.cut(0, used, budget)? {
+                Cut::Covered => return Ok(true),
+                Cut::Open => return Ok(false),
+                Cut::Unsettled => used.truncate(before),
+            }
+        }
+        let mut fields = Fields::new(self.grid, region, rows);
+        let is_covered = !fields.open(0, &fields.all.clone(), None, budget)?;
+        if is_covered {
+            used.extend(rows.iter().enumerate().filter(|(at, _)| fields.used[at / 64] >> (at % 64) & 1 == 1).map(|(_, row)| *row));
+        }
+        Ok(is_covered)
+    }
+
+    /// As few of `rows` as take all of `region` together, in order: none of them can be spared, and where
+    /// there is a choice, earlier ones are kept. `None`: it is not covered.
+    pub(super) fn needed(&mut self, region: &Region, rows: &[u32], budget: &mut Budget) -> Result<Option<Vec<u32>>, Exhausted> {
+        let mut used = Vec::new();
+        if !self.is_covered(region, rows, &mut used, budget)? {
+            return Ok(None);
+        }
+        used.sort_unstable();
+        used.dedup();
+        let mut at = used.len();
+        while at > 0 && used.len() > 1 {
+            at -= 1;
+            let mut others = used.clone();
+            others.remove(at);
+            // It is known that the row is covered: out of budget, what there is stays.
+            if matches!(self.is_covered(region, &others, &mut Vec::new(), budget), Ok(true)) {
+                used = others;
+            }
+        }
+        Ok(Some(used))
+    }
+
+    /// What `rows` leave of `region`, in disjoint boxes. Protocols are told apart first, so that ports
+    /// are only where all protocols have them.
+    pub(super) fn left(&mut self, region: &Region, rows: &[u32], budget: &mut Budget) -> Result<Vec<Region>, Exhausted> {
+        budget.spend(rows.len() as u64 + 1)?;
+        if rows.is_empty() {
+            return Ok(vec![region.clone()]);
+        }
+        if rows.iter().any(|row| self.grid.covers(*row as usize, region)) {
+            return Ok(Vec::new());
+        }
+        let mut fields = Fields::new(self.grid, region, rows);
+        let mut left = Vec::new();
+        fields.open(0, &fields.all.clone(), Some(&mut left), budget)?;
+        Ok(left)
+    }
+
+    /// The box at the end of `boxes` against the rows of `lists` from `from` on.
+    fn cut(&mut self, from: usize, used: &mut Vec<u32>, budget: &mut Budget) -> Result<Cut, Exhausted> {
+        let width = self.grid.width();
+        let at = self.boxes.len() - width;
+        let end = self.lists.len();
+        if from == end {
+            return Ok(Cut::Open);
+        }
+        budget.spend((end - from) as u64)?;
+        let Some(cuts) = self.cuts.checked_sub(1) else { return Ok(Cut::Unsettled) };
+        self.cuts = cuts;
+        // The row that takes most of the box.
+        let mut best = (-1.0, 0);
+        for &row in &self.lists[from..end] {
+            let mut share = 1.0f32;
+            for (own, other) in self.boxes[at..].iter().zip(self.grid.spans(row as usize)) {
+                if other[0] > own[0] || other[1] < own[1] {
+                    #[expect(clippy::cast_precision_loss, reason = "only which is more")]
+                    let (both, whole) = ((own[1].min(other[1]) - own[0].max(other[0]) + 1) as f32, (own[1] - own[0] + 1) as f32);
+                    share *= both / whole;
+                }
+            }
+            if share > best.0 {
+                best = (share, row);
+            }
+        }
+        let row = best.1;
+        // What is outside it, field by field, the part that is left inside the fields before.
+        for axis in 0..width {
+            let ([first, last], [inner_first, inner_last]) = (self.boxes[at + axis], self.grid.spans(row as usize)[axis]);
+            for outside in [(first < inner_first).then(|| [first, inner_first - 1]), (inner_last < last).then(|| [inner_last + 1, last])] {
+                let Some(outside) = outside else { continue };
+                self.boxes.extend_from_within(at..at + width);
+                self.boxes[at + width + axis] = outside;
+                for place in from..end {
+                    let row = self.lists[place];
+                    let own = &self.boxes[at + width..];
+                    if own.iter().zip(self.grid.spans(row as usize)).all(|(a, b)| a[0] <= b[1] && b[0] <= a[1]) {
+                        self.lists.push(row);
+                    }
+                }
+                let cut = self.cut(end, used, budget)?;
+                self.lists.truncate(end);
+                self.boxes.truncate(at + width);
+                if !matches!(cut, Cut::Covered) {
+                    return Ok(cut);
+                }
+            }
+            self.boxes[at + axis] = [first.max(inner_first), last.min(inner_last)];
+        }
+        used.push(row);
+        Ok(Cut::Covered)
+    }
+}
+
+/// A box and rows, in the classes that these rows tell apart.
+struct Fields<'r> {
+    region: &'r Region,
+    fields: Vec<Field>,
+    /// Words of a set of rows.
+    words: usize,
+    all: Vec<u64>,
+    /// By field: rows that take all of it and of those after it.
+    full_from: Vec<Vec<u64>>,
+    covered: HashSet<(usize, Vec<u64>)>,
+    used: Vec<u64>,
+    /// The cases on the way, for what is left open: places in `classes`.
+    path: Vec<Vec<u32>>,
+}
+
+struct Field {
+    axis: usize,
+    /// The rows of each class, and what it is.
+    classes: Vec<(Vec<u64>, Vec<Span>)>,
+}
+
+impl<'r> Fields<'r> {
+    fn new(grid: &Grid, region: &'r Region, rows: &[u32]) -> Self {
+        let words = rows.len().div_ceil(64);
+        let mut fields: Vec<Field> = (0..grid.width()).filter_map(|axis| Field::new(grid, axis, region, rows, words)).collect();
+        // Few cases first; protocols before all, see `left`.
+        fields.sort_by_key(|field| (field.axis != PROTOCOL, field.classes.len(), field.axis));
+        let mut all = vec![!0; words];
+        if !rows.len().is_multiple_of(64) {
+            all[words - 1] = (1 << (rows.len() % 64)) - 1;
+        }
+        let mut full_from = vec![all.clone(); fields.len() + 1];
+        for (at, field) in fields.iter().enumerate().rev() {
+            let mut full = full_from[at + 1].clone();
+            for (of_class, _) in &field.classes {
+                full.iter_mut().zip(of_class).for_each(|(full, rows)| *full &= rows);
+            }
+            full_from[at] = full;
+        }
+        Self { region, fields, words, all, full_from, covered: HashSet::new(), used: vec![0; words], path: Vec::new() }
+    }
+
+    /// Whether anything is open from field `at` on, with these rows left. With `left`, all that is open is
+    /// added to it.
+    fn open(&mut self, at: usize, rows: &[u64], mut left: Option<&mut Vec<Region>>, budget: &mut Budget) -> Result<bool, Exhausted> {
+        if rows.iter().all(|word| *word == 0) {
+            if let Some(left) = left {
+                left.push(self.so_far());
+            }
+            return Ok(true);
+        }
+        let full = rows.iter().zip(&self.full_from[at]).enumerate().find(|(_, (rows, full))| *rows & *full != 0);
+        if let Some((word, (rows, full))) = full {
+            // One is enough, the first.
+            self.used[word] |= 1 << (rows & full).trailing_zeros();
+            return Ok(false);
+        }
+        let key = (at, rows.to_vec());
+        if self.covered.contains(&key) {
+            return Ok(false);
+        }
+        budget.spend(self.fields[at].classes.len() as u64 * self.words as u64)?;
+        let mut cases: Vec<(Vec<u64>, Vec<u32>)> = Vec::new();
+        let mut of_rows: HashMap<Vec<u64>, usize> = HashMap::new();
+        for (class, (of_class, _)) in (0..).zip(&self.fields[at].classes) {
+            let own: Vec<u64> = rows.iter().zip(of_class).map(|(a, b)| a & b).collect();
+            // A short list is looked through faster than it is hashed.
+            let known = if cases.len() < 8 {
+                cases.iter().position(|(rows, _)| *rows == own)
+            } else {
+                if of_rows.is_empty() {
+                    of_rows = cases.iter().enumerate().map(|(at, (rows, _))| (rows.clone(), at)).collect();
+                }
+                of_rows.get(&own).copied()
+            };
+            match known {
+                Some(at) => cases[at].1.push(class),
+                None => {
+                    if cases.len() >= 8 {
+                        of_rows.insert(own.clone(), cases.len());
+                    }
+                    cases.push((own, vec![class]));
+                }
+            }
+        }
+        if left.is_none() {
+            // Where few rows are left, something is open soonest.
+            cases.sort_by_key(|(rows, _)| rows.iter().map(|word| word.count_ones()).sum::<u32>());
+        }
+        let mut is_open = false;
+        for (own, classes) in cases {
+            self.path.push(classes);
+            is_open |= self.open(at + 1, &own, left.as_deref_mut(), budget)?;
+            self.path.pop();
+            if is_open && left.is_none() {
+                return Ok(true);
+            }
+        }
+        if !is_open {
+            self.covered.insert(key);
+        }
+        Ok(is_open)
+    }
+
+    fn so_far(&self) -> Region {
+        let mut region = self.region.clone();
+        for (field, classes) in self.fields.iter().zip(&self.path) {
+            let mut spans: Vec<Span> = classes.iter().flat_map(|class| &field.classes[*class as usize].1).copied().collect();
+            spans.sort_unstable();
+            let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+            for span in spans {
+                match joined.last_mut() {
+                    Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
+                    _ => joined.push(span),
+                }
+            }
+            region = region.with_field(field.axis, joined);
+        }
+        region
+    }
+}
+
+impl Field {
+    /// `None` when each row takes all of the region's field.
+    fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], words: usize) -> Option<Self> {
+        let whole = region.field(axis);
+        let mut cuts: Vec<u32> = Vec::new();
+        let mut is_whole = true;
+        for row in rows {
+            let field = grid.field(*row as usize, axis);
+            let near = grid::near(field, region.spans[axis]);
+            if let ([one], [own]) = (near, whole)
+                && one[0] <= own[0]
+                && own[1] <= one[1]
+            {
+                continue;
+            }
+            is_whole = false;
+            for span in near {
+                cuts.extend([span[0], span[1] + 1]);
+            }
+        }
+        if is_whole {
+            return None;
+        }
+        cuts.extend(whole.iter().flat_map(|span| [span[0], span[1] + 1]));
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut turns = vec![0u64; cuts.len() * words];
+        for (at, row) in rows.iter().enumerate() {
+            for span in grid::near(grid.field(*row as usize, axis), region.spans[axis]) {
+                // Ends outside the region's are not among the cuts when the row takes all of it.
+                let begin = cuts.partition_point(|cut| *cut < span[0]);
+                let end = cuts.partition_point(|cut| *cut <= span[1]);
+                turns[begin * words + at / 64] ^= 1 << (at % 64);
+                if end < cuts.len() {
+                    turns[end * words + at / 64] ^= 1 << (at % 64);
+                }
+            }
+        }
+        for at in words..turns.len() {
+            turns[at] ^= turns[at - words];
+        }
+        let mut classes: Vec<(Vec<u64>, Vec<Span>)> = Vec::new();
+        let mut of_rows: HashMap<&[u64], usize> = HashMap::new();
+        let mut rest = whole;
+        for (at, pair) in cuts.windows(2).enumerate() {
+            let span = [pair[0], pair[1] - 1];
+            while rest.first().is_some_and(|own| own[1] < span[0]) {
+                rest = &rest[1..];
+            }
+            let Some(own) = rest.first() else { break };
+            if span[1] < own[0] {
+                continue;
+            }
+            let of_span = &turns[at * words..(at + 1) * words];
+            let known = if classes.len() < 8 {
+                classes.iter().position(|(rows, _)| rows == of_span)
+            } else {
+                of_rows.get(of_span).copied()
+            };
+            match known {
+                Some(known) => match classes[known].1.last_mut() {
+                    Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
+                    _ => classes[known].1.push(span),
+                },
+                None => {
+                    of_rows.insert(of_span, classes.len());
+                    classes.push((of_span.to_vec(), vec![span]));
+                }
+            }
+        }
+        Some(Self { axis, classes })
+    }
+}
