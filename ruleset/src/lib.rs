@@ -4,6 +4,7 @@
 //! any flow. In: anybody's text of rules. Out: what it does, as tables. Never: the policy language, node state, files or the kernel.
 
 pub mod filter;
+pub mod iptables;
 mod meaning;
 mod model;
 pub mod nftables;

@@ -1,0 +1,18 @@
+//! iptables: what its programs save and restore, for both families.
+//!
+//! In: `iptables-save` and `ip6tables-save` text, of anybody's rules, and `ipset save` text. Out: what
+//! they do. Never: a process, a file, a name that is looked up, or a match left out.
+
+mod asks;
+mod blocks;
+mod icmp;
+mod ipset;
+mod marks;
+mod matches;
+mod protocols;
+mod read;
+mod tokens;
+mod values;
+mod walk;
+
+pub use read::{Text, is_iptables, read};
