@@ -1,11 +1,12 @@
 //! Of many packets the one that a person believes.
 //!
-//! In: packets. Out: one of them: TCP or an echo request where there is one, between two machines.
+//! In: packets. Out: one of them: TCP or an echo request where there is one, between two machines
+//! with addresses of the internet where any will do.
 //! Never: a packet that is not of the set.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{Address, Family, IntervalSet, Matches, Point, Protocol, UpperCube, Witness};
+use ringwall_packet::{Address, Family, Interval, IntervalSet, Matches, Point, Protocol, UpperCube, Witness};
 
 use crate::words::Packets;
 
@@ -13,16 +14,21 @@ pub(super) fn example(packets: &Packets) -> Option<Witness> {
     first::<Ipv4Addr>(&packets.v4).or_else(|| first::<Ipv6Addr>(&packets.v6))
 }
 
-fn first<A: Address>(boxes: &[Matches<A>]) -> Option<Witness> {
+fn first<A: Global>(boxes: &[Matches<A>]) -> Option<Witness> {
     let best = boxes.iter().find(|matches| uppers(A::FAMILY).iter().any(|upper| matches.cube.upper.intersection(upper).is_some()));
     best.or(boxes.first()).map(of_box)
 }
 
-/// One packet of a box.
-pub(super) fn of_box<A: Address>(matches: &Matches<A>) -> Witness {
+fn of_box<A: Global>(matches: &Matches<A>) -> Witness {
     let mut nice = matches.clone();
     if let Some(upper) = uppers(A::FAMILY).iter().find_map(|upper| matches.cube.upper.intersection(upper)) {
         nice.cube.upper = upper;
+    }
+    if nice.cube.source.is_full() {
+        nice.cube.source = A::global().into();
+    }
+    if nice.cube.destination.is_full() {
+        nice.cube.destination = A::global().into();
     }
     // To itself a machine says what it likes.
     if let Some(destination) = nice.cube.destination.first() {
@@ -38,6 +44,24 @@ pub(super) fn of_box<A: Address>(matches: &Matches<A>) -> Witness {
         }
     }
     nice.witness()
+}
+
+/// Where addresses of the internet begin.
+trait Global: Address {
+    fn global() -> Interval<Self>;
+}
+
+impl Global for Ipv4Addr {
+    fn global() -> Interval<Self> {
+        Interval::new(Ipv4Addr::new(1, 0, 0, 0), Ipv4Addr::new(9, 255, 255, 255)).expect("an ordered pair")
+    }
+}
+
+impl Global for Ipv6Addr {
+    fn global() -> Interval<Self> {
+        // 2000::/3, RFC 4291 as IANA hands it out.
+        Interval::new(Ipv6Addr::from_bits(0x2 << 124), Ipv6Addr::from_bits((0x4 << 124) - 1)).expect("an ordered pair")
+    }
 }
 
 fn without<A: Point>(set: &IntervalSet<A>, point: A) -> IntervalSet<A> {
