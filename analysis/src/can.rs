@@ -93,15 +93,12 @@ pub fn can(
     let way = Way::new(policy);
     let (mut parts, mut closed) = (Vec::new(), Packets::default());
     for piece in decided(policy, table, &disjoint(&question.packets()), budget)? {
-        let other = piece.packets.one_outside(&way.to_itself, budget)?;
-        if policy.verdict(piece.decider) == Verdict::Accept {
-            let witness = other.or_else(|| piece.packets.witness()).expect("a piece is not empty");
-            parts.push(way.part(piece, witness));
-        } else {
+        if policy.verdict(piece.decider) != Verdict::Accept {
             closed.extend(&piece.packets);
-            parts.extend(other.map(|witness| way.part(piece, witness)));
         }
-    }
+        let other = piece.packets.one_outside(&way.to_itself, budget)?;
+        parts.extend(other.map(|witness| way.part(piece, witness)));
+   }
     let accepts = |part: &Part| part.verdict == Verdict::Accept;
     let answer = match (parts.iter().any(accepts), parts.iter().all(accepts)) {
         _ if parts.is_empty() => Answer::Nothing,
@@ -157,8 +154,9 @@ fn opening(
         match rule.action {
             Action::Deny if is_there && concerns(&rows) => opening.denies.push(index),
             Action::Allow if is_there => {
-                if rule.via.is_some() && concerns(&without_interface(rule)) {
-                    opening.by_interface.push(index);
+                if rule.via.is_some() {
+                    rows = without_interface(rule);
+                    opening.by_interface.extend(concerns(&rows).then_some(index));
                 }
                 allows.v4.extend(rows.v4);
                 allows.v6.extend(rows.v6);

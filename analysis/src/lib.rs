@@ -5,9 +5,10 @@
 //! ran out. Never: a guess, a sample, a file, the kernel.
 
 pub mod can;
-pub mod question;
 pub mod exposure;
 pub mod findings;
+pub mod matrix;
 mod parallel;
 pub mod plan;
+pub mod question;
 pub mod words;

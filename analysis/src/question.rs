@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_packet::{
-    Address, AddressSet, Budget, Cover, Cube, Exhausted, Interval, Matches, Protocol, Row, Table, UpperCube, Witness, cover,
-    parts,
+    Address, AddressSet, Budget, Cover, Cube, Exhausted, Interval, IntervalSet, Matches, Protocol, Row, Table, UpperCube,
+    Witness, cover, not_global, parts,
 };
 use ringwall_policy::{Action, Decider, Policy, Verdict};
 
@@ -140,7 +140,9 @@ impl Packets {
 
     /// One of them; `None` when there is none.
     pub fn witness(&self) -> Option<Witness> {
-        self.v4.first().map(typical).or_else(|| self.v6.first().map(typical))
+        let global = not_global().complement();
+        let v4 = self.v4.first().map(|packets| typical(packets, &global.v4));
+        v4.or_else(|| self.v6.first().map(|packets| typical(packets, &global.v6)))
     }
 
     /// Those that are in one of the rows as well.
@@ -174,19 +176,21 @@ impl Packets {
         fn of<A: Address, D>(
             packets: &[Matches<A>],
             rows: &[Row<A, D>],
+            global: &IntervalSet<A>,
             budget: &mut Budget,
         ) -> Result<Option<Witness>, Exhausted> {
             let rows: Vec<&Matches<A>> = rows.iter().map(|row| &row.matches).collect();
             for packets in packets {
                 if let Cover::Not(left) = cover(packets, &rows, budget)? {
-                    return Ok(Some(typical(&left)));
+                    return Ok(Some(typical(&left, global)));
                 }
             }
             Ok(None)
         }
-        match of(&self.v4, &rows.v4, budget)? {
+        let global = not_global().complement();
+        match of(&self.v4, &rows.v4, &global.v4, budget)? {
             Some(witness) => Ok(Some(witness)),
-            None => of(&self.v6, &rows.v6, budget),
+            None => of(&self.v6, &rows.v6, &global.v6, budget),
         }
     }
 
@@ -197,12 +201,16 @@ impl Packets {
 }
 
 /// A witness that looks like a packet that people know, where there is one.
-fn typical<A: Address>(packets: &Matches<A>) -> Witness {
+fn typical<A: Address>(packets: &Matches<A>, global: &IntervalSet<A>) -> Witness {
     let ports = |protocol, first, last| {
         let ports = Interval::new(first, last).expect("an ordered pair");
         UpperCube::ports(protocol, ports.into()).expect("a protocol with ports")
     };
-    let known = [ports(Protocol::TCP, 443, 443), ports(Protocol::TCP, 1, u16::MAX), ports(Protocol::UDP, 1, u16::MAX)];
-    let of = |upper: UpperCube| packets.intersection(&Cube { upper, ..Cube::any() }.into());
-    known.into_iter().find_map(of).as_ref().unwrap_or(packets).witness()
+    let source = Cube { source: global.clone(), ..Cube::any() };
+    let destination = Cube { destination: global.clone(), ..Cube::any() };
+    let upper = |upper| Cube { upper, ..Cube::any() };
+    let (https, tcp) = (ports(Protocol::TCP, 443, 443), ports(Protocol::TCP, 1, u16::MAX));
+    let known = [source, destination, upper(https), upper(tcp), upper(ports(Protocol::UDP, 1, u16::MAX))];
+    let narrow = |packets: Matches<A>, cube: Cube<A>| packets.intersection(&cube.into()).unwrap_or(packets);
+    known.into_iter().fold(packets.clone(), narrow).witness()
 }

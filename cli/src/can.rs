@@ -1,5 +1,6 @@
 //! `ringwall can`: whether flows are allowed, by what, and what would open them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use ringwall_analysis::can::{Answer, Can, Part, Point, can};
@@ -311,12 +312,13 @@ fn some(names: Vec<String>) -> String {
 fn points(part: &Part) -> Vec<String> {
     let mut all = Vec::new();
     for path in [Path::Output, Path::Forward, Path::Input] {
-        let mut known: Vec<(Verdict, bool)> = part.points.iter().filter(|point| point.path == path).map(|point| (point.verdict, point.watches)).collect();
-        known.sort();
-        known.dedup();
-        for (verdict, watches) in known {
-            let same = |point: &&Point| point.path == path && (point.verdict, point.watches) == (verdict, watches);
-            let names = part.points.iter().filter(same).map(|point| point.node.to_string()).collect();
+        // Where a node lets it pass, it does not matter whether it only watches.
+        let kind = |point: &Point| (point.verdict, point.watches && point.verdict != Verdict::Accept);
+        let here: Vec<&Point> = part.points.iter().filter(|point| point.path == path).collect();
+        let kinds: BTreeSet<(Verdict, bool)> = here.iter().map(|point| kind(point)).collect();
+        for (verdict, watches) in kinds {
+            let same = here.iter().filter(|point| kind(point) == (verdict, watches));
+            let names = same.map(|point| point.node.to_string()).collect();
             let verdict = match (verdict, watches) {
                 (Verdict::Accept, _) => "accept",
                 (Verdict::Drop, false) => "drop",

@@ -11,6 +11,7 @@ mod explain;
 mod import;
 mod init;
 mod lint;
+mod matrix;
 mod nodes;
 mod policy;
 mod question;
@@ -68,6 +69,8 @@ enum Command {
     Who(who::WhoArgs),
     /// Ask what a node reaches, and by which rule.
     Reach(who::ReachArgs),
+    /// Show which role reaches which, with what.
+    Matrix(matrix::Args),
     /// List the nodes of a policy.
     Nodes(nodes::NodesArgs),
     /// List what the internet reaches on each node.
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Command::Can(args) => can::run(&args, &terminal),
         Command::Who(args) => who::who(&args, &terminal),
         Command::Reach(args) => who::reach(&args, &terminal),
+        Command::Matrix(args) => matrix::run(&args, &terminal),
         Command::Nodes(args) => nodes::nodes(&args, &terminal),
         Command::Exposure(args) => nodes::exposure(&args, &terminal),
         Command::Compile(args) => compile::run(&args, &terminal),

@@ -26,6 +26,10 @@ impl BudgetArgs {
     pub fn budget(&self) -> Budget {
         Budget::new(self.budget)
     }
+
+    pub fn steps(&self) -> u64 {
+        self.budget
+    }
 }
 
 /// A policy that questions can be asked of.

@@ -48,7 +48,7 @@ fn end(text: &str, taken: &BTreeSet<&str>, groups: &mut BTreeMap<String, String>
 /// A name for an address, a prefix, a range or a value.
 fn name(part: &str, taken: &BTreeSet<&str>, groups: &mut BTreeMap<String, String>) -> String {
     let kind = if part.contains(['/', '$']) || part.split('-').count() == 2 { "net" } else { "host" };
-    let plain: String = part.chars().filter(|c| *c != '$').map(|c| if matches!(c, ':' | '/') { '-' } else { c }).collect();
+    let plain = part.split([':', '/', '$', '-']).filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join("-");
     let addresses = quoted(part);
     let candidates = (1..).map(|number| match number {
         1 => format!("{kind}-{plain}"),
