@@ -34,6 +34,7 @@ impl Report {
         {
             last.notes.push(format!("{more} more errors are not shown"));
         }
+        self.diagnostics.sort_by_key(|diagnostic| diagnostic.primary.as_ref().map(|label| (label.span.source, label.span.start)));
         self.diagnostics
     }
 }

@@ -202,6 +202,7 @@ impl<'t, A: Version> Parser<'t, '_, A> {
             if word.is_option() {
                 let Some(module) = self.module_of(&word) else {
                     self.wrong(&word, format!("`{}` belongs to no match of this rule", word.text), "no `-m` before it has such an option");
+                    while words.next_if(|next| !next.is_option() && next.text != "!").is_some() {}
                     continue;
                 };
                 self.modules[module].options.push(Asked { is_not: negated, name: word, values: Vec::new() });
@@ -255,7 +256,7 @@ impl<'t, A: Version> Parser<'t, '_, A> {
             "-s" | "--source" | "--src" | "-d" | "--destination" | "--dst" => {
                 let Some(set) = values::addresses::<A>(&value.text) else {
                     let message = format!("`{}` is no {} address or prefix", value.text, A::FAMILY);
-                    return self.wrong(value, message, "names are looked up when rules are loaded, and can't be read here");
+                    return self.wrong(value, message, "expected an address, a prefix or a mask of this family; names are not looked up");
                 };
                 let set = if is_not { set.complement() } else { set };
                 if name == "-s" || name.starts_with("--s") { self.asks.source(set) } else { self.asks.destination(set) }
@@ -633,7 +634,8 @@ impl<'t, A: Version> Parser<'t, '_, A> {
     fn address_type(&mut self, module: &Module<'t>) -> Result<(), TooMany> {
         let is_plain = |asked: &Asked<'_>| matches!(&*asked.name.text, "--src-type" | "--dst-type");
         let types = |asked: &Asked<'_>| -> Option<IntervalSet<u128>> {
-            asked.value().split(',').map(|word| ADDRESS_TYPES.iter().position(|known| known.eq_ignore_ascii_case(word))).map(|found| Some(u128::try_from(found?).ok()?)).collect()
+            let number = |word: &str| u128::try_from(ADDRESS_TYPES.iter().position(|known| known.eq_ignore_ascii_case(word))?).ok();
+            asked.value().split(',').map(number).collect()
         };
         if !module.options.iter().all(|asked| is_plain(asked) && types(asked).is_some()) {
             self.free(module, "what this match asks is not modelled");
