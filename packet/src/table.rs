@@ -8,6 +8,7 @@ mod align;
 mod difference;
 mod grid;
 mod index;
+mod mixer;
 mod parallel;
 mod search;
 
@@ -242,6 +243,14 @@ fn dead_rows<A: Address, D>(rows: &[Row<A, D>], budget: u64, dead: &mut Vec<Dead
                 continue;
             }
             let region = grid.region(row);
+            // Mostly a row is alive, and a part of it that few rows meet shows it.
+            if let Some(thin) = index.thin(&region) {
+                earlier.clear();
+                index.meeting(&thin, row, &mut scratch, &mut earlier);
+                if let Ok(false) = search.is_covered(&thin, &earlier, &mut Vec::new(), &mut Budget::new(budget)) {
+                    continue;
+                }
+            }
             earlier.clear();
             index.meeting(&region, row, &mut scratch, &mut earlier);
             if let Some(result) = search.needed(&region, &earlier, &mut Budget::new(budget)).transpose() {

@@ -4,9 +4,10 @@
 //! there may be more pairs than are found.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use super::Row;
+use super::mixer::{Mixer, Quick};
 use crate::matches::{Address, Matches};
 
 /// For each row of `before` its partner in `after`.
@@ -28,7 +29,7 @@ pub(super) fn partners<A: Address, D, E>(
     }
     let (ends, after_end) = (before.len() - last, after.len() - last);
     // Of rows that are there several times, the first goes with the first.
-    let mut places: HashMap<u64, Vec<usize>, BuildHasherDefault<Mixer>> = HashMap::default();
+    let mut places: HashMap<u64, Vec<usize>, Quick> = HashMap::default();
     for (at, row) in before.iter().enumerate().take(ends).skip(first).rev() {
         places.entry(mixed(&row.matches)).or_default().push(at);
     }
@@ -63,46 +64,4 @@ fn mixed<A: Address>(matches: &Matches<A>) -> u64 {
     let mut mixer = Mixer::default();
     matches.hash(&mut mixer);
     mixer.finish()
-}
-
-/// A quick hash: whoever makes two rows collide makes them look different, no more.
-#[derive(Default)]
-struct Mixer(u64);
-
-impl Mixer {
-    fn add(&mut self, word: u64) {
-        // The golden ratio, odd: each bit of the word reaches those above it.
-        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.add(u64::from_le_bytes(word));
-        }
-    }
-    fn write_u8(&mut self, number: u8) {
-        self.add(number.into());
-    }
-    fn write_u16(&mut self, number: u16) {
-        self.add(number.into());
-    }
-    fn write_u32(&mut self, number: u32) {
-        self.add(number.into());
-    }
-    fn write_u64(&mut self, number: u64) {
-        self.add(number);
-    }
-    fn write_u128(&mut self, number: u128) {
-        self.write(&number.to_le_bytes());
-    }
-    fn write_usize(&mut self, number: usize) {
-        self.add(number as u64);
-    }
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
 }

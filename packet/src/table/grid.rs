@@ -13,6 +13,8 @@ use crate::flow_set::{Cube, UpperCube};
 use crate::interval::{Interval, IntervalSet, Point};
 use crate::matches::{Address, Conditions, Matches, Variable};
 
+use super::mixer::Quick;
+
 /// Classes from the first to the last, both included.
 pub(super) type Span = [u32; 2];
 
@@ -309,7 +311,7 @@ impl Axis {
         let mut segment = 0u32;
         // The first class of each segment.
         let mut firsts = Vec::new();
-        let mut of_both: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut of_both: HashMap<(u32, u32), u32, Quick> = HashMap::default();
         let mut class_of = Vec::with_capacity(cells);
         let mut segment_of = Vec::with_capacity(cells);
         let mut classes = 0;
@@ -449,7 +451,7 @@ impl<'r, P: Point> Sets<'r, P> {
 struct Signatures {
     of_members: HashMap<Vec<u32>, u32>,
     members: Vec<Vec<u32>>,
-    of_turn: HashMap<(u32, u32), u32>,
+    of_turn: HashMap<(u32, u32), u32, Quick>,
     kept: usize,
 }
 

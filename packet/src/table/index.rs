@@ -27,8 +27,11 @@ struct Axis {
     step: usize,
     /// By class the rows that have it, where rows are more than spans and this is not too large.
     by_class: Vec<u64>,
+    /// For each [`BLOCK`] of classes the one that the fewest rows have.
+    thinnest: Vec<u32>,
 }
 
+const BLOCK: u32 = 64;
 /// Words that the bit sets by class may take for one axis.
 const BY_CLASS: usize = 1 << 20;
 /// Bit sets by class that are joined at most; wider regions are looked for by their span.
@@ -43,6 +46,28 @@ impl<'g> Index<'g> {
     /// The rows before `limit` that may meet `region`, added to `found` in order.
     pub(super) fn meeting(&self, region: &Region, limit: usize, scratch: &mut Vec<u64>, found: &mut Vec<u32>) {
         self.meeting_between(region, 0, limit, scratch, found);
+    }
+
+    /// A part of `region` that few rows meet: where many rows meet it, one class of a field, which few rows
+    /// have. `None` where few meet it as it is.
+    pub(super) fn thin(&self, region: &Region) -> Option<Region> {
+        /// Rows that are quickly looked through.
+        const FEW: usize = 32;
+        let rows = self.grid.rows();
+        let mut thin: Option<Region> = None;
+        let fewest = |region: &Region| self.axes.iter().zip(&region.spans).map(|(axis, span)| axis.count(*span, rows)).min();
+        if fewest(region).is_none_or(|fewest| fewest <= FEW) {
+            return None;
+        }
+        for (at, axis) in self.axes.iter().enumerate() {
+            let [first, last] = region.field(at)[0];
+            if first == last {
+                continue;
+            }
+            let best = axis.thinnest(first, last);
+            thin = Some(thin.unwrap_or_else(|| region.clone()).with_field(at, vec![[best, best]]));
+        }
+        thin
     }
 
     /// The same among the rows from `from` to before `limit`.
@@ -72,14 +97,16 @@ impl<'g> Index<'g> {
         order[..used].sort_unstable();
         scratch.clear();
         scratch.resize(end - first, !0);
+        // How many are left, if the fields have nothing to do with each other.
         let mut left = (end - first) * 64;
-        for (_, at) in &order[..used] {
+        for (count, at) in &order[..used] {
             // Looking at a row costs about as much as joining this many words.
-            const LOOK: usize = 8;
+            const LOOK: usize = 16;
             if left * LOOK < scratch.len() {
                 break;
             }
-            left = self.axes[*at].join(region.spans[*at], region.field(*at), self.words, first, scratch);
+            left = left * count / rows;
+            self.axes[*at].join(region.spans[*at], region.field(*at), self.words, first, scratch);
         }
         for (word, bits) in (first..).zip(scratch) {
             while *bits != 0 {
@@ -122,7 +149,33 @@ impl Axis {
             }
             by_class = turns;
         }
-        Self { begun, unended, by_begin, by_end, step, by_class }
+        let mut added = Self { begun, unended, by_begin, by_end, step, by_class, thinnest: Vec::new() };
+        let last = grid.classes(axis) - 1;
+        added.thinnest = (0..=last).step_by(BLOCK as usize).map(|first| added.thinnest_of(first..=last.min(first + BLOCK - 1))).collect();
+        added
+    }
+
+    /// How many rows have a class, those whose sets leave it out between their first and last included.
+    fn has(&self, class: u32) -> u32 {
+        // Less the number of rows, for all classes.
+        self.begun[class as usize] + self.unended[class as usize]
+    }
+
+    fn thinnest_of(&self, classes: impl IntoIterator<Item = u32>) -> u32 {
+        classes.into_iter().min_by_key(|class| self.has(*class)).expect("a class")
+    }
+
+    /// A class of these that few rows have.
+    fn thinnest(&self, first: u32, last: u32) -> u32 {
+        /// Blocks that are looked at.
+        const MOST: u32 = 512;
+        let (begin, end) = (first.div_ceil(BLOCK), (last + 1) / BLOCK);
+        if begin < end {
+            let step = (end - begin).div_ceil(MOST) as usize;
+            self.thinnest_of(self.thinnest[begin as usize..end as usize].iter().copied().step_by(step))
+        } else {
+            self.thinnest_of(first..=last)
+        }
     }
 
     /// Rows whose span meets this one, exactly: all but those that begin after it or end before it.
@@ -131,40 +184,26 @@ impl Axis {
     }
 
     /// Takes rows that miss the field out of `rows`, whose first word is word `from`; some that miss
-    /// it may stay. How many are left.
-    fn join(&self, [first, last]: [u32; 2], field: &[[u32; 2]], words: usize, from: usize, rows: &mut [u64]) -> usize {
-        let mut left = 0;
+    /// it may stay.
+    fn join(&self, [first, last]: [u32; 2], field: &[[u32; 2]], words: usize, from: usize, rows: &mut [u64]) {
+        let join = |rows: &mut [u64], by: &[u64]| rows.iter_mut().zip(by).for_each(|(rows, by)| *rows &= by);
         if !self.by_class.is_empty() && field.iter().map(|[first, last]| (last - first) as usize + 1).sum::<usize>() <= JOINED {
             let length = rows.len();
-            let bits = |class: u32| &self.by_class[class as usize * words + from..][..length];
-            let mut join = |any: &[u64]| {
-                for (row, bits) in rows.iter_mut().zip(any) {
-                    *row &= bits;
-                    left += row.count_ones() as usize;
-                }
-            };
+            let of_class = |class: u32| &self.by_class[class as usize * words + from..][..length];
             let mut classes = field.iter().flat_map(|[first, last]| *first..=*last);
-            let (Some(one), more) = (classes.next(), classes.next()) else { return 0 };
-            let Some(more) = more else {
-                join(bits(one));
-                return left;
-            };
-            let mut any = bits(one).to_vec();
+            let (Some(one), more) = (classes.next(), classes.next()) else { return };
+            let Some(more) = more else { return join(rows, of_class(one)) };
+            let mut any = of_class(one).to_vec();
             for class in std::iter::once(more).chain(classes) {
-                for (any, bits) in any.iter_mut().zip(bits(class)) {
-                    *any |= bits;
-                }
+                any.iter_mut().zip(of_class(class)).for_each(|(any, rows)| *any |= rows);
             }
-            join(&any);
-            return left;
+            return join(rows, &any);
         }
         let begun = &self.by_begin[(self.begun[last as usize] as usize).div_ceil(self.step) * words + from..];
         let unended = &self.by_end[(self.unended[first as usize] as usize).div_ceil(self.step) * words + from..];
         for ((row, begun), unended) in rows.iter_mut().zip(begun).zip(unended) {
             *row &= begun & unended;
-            left += row.count_ones() as usize;
         }
-        left
     }
 }
 

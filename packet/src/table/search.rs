@@ -9,8 +9,10 @@
 //! same rows left are looked at once.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hasher;
 
 use super::grid::{self, Grid, PROTOCOL, Region, Span};
+use super::mixer::{Mixer, Quick};
 use super::{Budget, Exhausted};
 
 /// Cuts until looking field by field is the better way.
@@ -172,16 +174,25 @@ struct Fields<'r> {
     all: Vec<u64>,
     /// By field: rows that take all of it and of those after it.
     full_from: Vec<Vec<u64>>,
-    covered: HashSet<(usize, Vec<u64>)>,
+    /// By field: sets of rows that take all that is left from there on.
+    covered: Vec<HashSet<Box<[u64]>, Quick>>,
     used: Vec<u64>,
-    /// The cases on the way, for what is left open: places in `classes`.
-    path: Vec<Vec<u32>>,
+    /// By field: the cases that are being looked at.
+    cases: Vec<Cases>,
 }
 
-struct Field {
-    axis: usize,
-    /// The rows of each class, and what it is.
-    classes: Vec<(Vec<u64>, Vec<Span>)>,
+/// The classes of a field, those with the same rows left together.
+#[derive(Default)]
+struct Cases {
+    /// The rows left, one case after the other.
+    rows: Vec<u64>,
+    of_class: Vec<u32>,
+    /// Places of cases by their rows' hash; 0 is free, else one more than the case.
+    places: Vec<u32>,
+    /// In which order they are looked at.
+    order: Vec<(u32, u32)>,
+    /// The one that is.
+    now: u32,
 }
 
 impl<'r> Fields<'r> {
@@ -189,7 +200,7 @@ impl<'r> Fields<'r> {
         let words = rows.len().div_ceil(64);
         let mut fields: Vec<Field> = (0..grid.width()).filter_map(|axis| Field::new(grid, axis, region, rows, words)).collect();
         // Few cases first; protocols before all, see `left`.
-        fields.sort_by_key(|field| (field.axis != PROTOCOL, field.classes.len(), field.axis));
+        fields.sort_by_key(|field| (field.axis != PROTOCOL, field.classes, field.axis));
         let mut all = vec![!0; words];
         if !rows.len().is_multiple_of(64) {
             all[words - 1] = (1 << (rows.len() % 64)) - 1;
@@ -197,12 +208,14 @@ impl<'r> Fields<'r> {
         let mut full_from = vec![all.clone(); fields.len() + 1];
         for (at, field) in fields.iter().enumerate().rev() {
             let mut full = full_from[at + 1].clone();
-            for (of_class, _) in &field.classes {
+            for of_class in field.rows.chunks_exact(words) {
                 full.iter_mut().zip(of_class).for_each(|(full, rows)| *full &= rows);
             }
             full_from[at] = full;
         }
-        Self { region, fields, words, all, full_from, covered: HashSet::new(), used: vec![0; words], path: Vec::new() }
+        let covered = fields.iter().map(|_| HashSet::default()).collect();
+        let cases = fields.iter().map(|_| Cases::default()).collect();
+        Self { region, fields, words, all, full_from, covered, used: vec![0; words], cases }
     }
 
     /// Whether anything is open from field `at` on, with these rows left. With `left`, all that is open is
@@ -210,7 +223,7 @@ impl<'r> Fields<'r> {
     fn open(&mut self, at: usize, rows: &[u64], mut left: Option<&mut Vec<Region>>, budget: &mut Budget) -> Result<bool, Exhausted> {
         if rows.iter().all(|word| *word == 0) {
             if let Some(left) = left {
-                left.push(self.so_far());
+                left.push(self.so_far(at));
             }
             return Ok(true);
         }
@@ -220,69 +233,105 @@ impl<'r> Fields<'r> {
             self.used[word] |= 1 << (rows & full).trailing_zeros();
             return Ok(false);
         }
-        let key = (at, rows.to_vec());
-        if self.covered.contains(&key) {
+        if self.covered[at].contains(rows) {
             return Ok(false);
         }
-        budget.spend(self.fields[at].classes.len() as u64 * self.words as u64)?;
-        let mut cases: Vec<(Vec<u64>, Vec<u32>)> = Vec::new();
-        let mut of_rows: HashMap<Vec<u64>, usize> = HashMap::new();
-        for (class, (of_class, _)) in (0..).zip(&self.fields[at].classes) {
-            let own: Vec<u64> = rows.iter().zip(of_class).map(|(a, b)| a & b).collect();
-            // A short list is looked through faster than it is hashed.
-            let known = if cases.len() < 8 {
-                cases.iter().position(|(rows, _)| *rows == own)
-            } else {
-                if of_rows.is_empty() {
-                    of_rows = cases.iter().enumerate().map(|(at, (rows, _))| (rows.clone(), at)).collect();
-                }
-                of_rows.get(&own).copied()
-            };
-            match known {
-                Some(at) => cases[at].1.push(class),
-                None => {
-                    if cases.len() >= 8 {
-                        of_rows.insert(own.clone(), cases.len());
-                    }
-                    cases.push((own, vec![class]));
-                }
-            }
-        }
-        if left.is_none() {
-            // Where few rows are left, something is open soonest.
-            cases.sort_by_key(|(rows, _)| rows.iter().map(|word| word.count_ones()).sum::<u32>());
-        }
+        budget.spend(u64::from(self.fields[at].classes) * self.words as u64)?;
+        let mut cases = std::mem::take(&mut self.cases[at]);
+        cases.fill(rows, &self.fields[at], left.is_none());
+        let order = std::mem::take(&mut cases.order);
+        let case_rows = std::mem::take(&mut cases.rows);
+        self.cases[at] = cases;
         let mut is_open = false;
-        for (own, classes) in cases {
-            self.path.push(classes);
-            is_open |= self.open(at + 1, &own, left.as_deref_mut(), budget)?;
-            self.path.pop();
+        for (_, case) in &order {
+            self.cases[at].now = *case;
+            let own = &case_rows[*case as usize * self.words..][..self.words];
+            is_open |= self.open(at + 1, own, left.as_deref_mut(), budget)?;
             if is_open && left.is_none() {
                 return Ok(true);
             }
         }
+        // The next time they need not be allocated.
+        self.cases[at].order = order;
+        self.cases[at].rows = case_rows;
         if !is_open {
-            self.covered.insert(key);
+            self.covered[at].insert(rows.into());
         }
         Ok(is_open)
     }
 
-    fn so_far(&self) -> Region {
+    fn so_far(&self, fields: usize) -> Region {
         let mut region = self.region.clone();
-        for (field, classes) in self.fields.iter().zip(&self.path) {
-            let mut spans: Vec<Span> = classes.iter().flat_map(|class| &field.classes[*class as usize].1).copied().collect();
-            spans.sort_unstable();
-            let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
-            for span in spans {
-                match joined.last_mut() {
-                    Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
-                    _ => joined.push(span),
+        for (field, cases) in self.fields[..fields].iter().zip(&self.cases) {
+            let mut joined: Vec<Span> = Vec::new();
+            for (class, span) in &field.spans {
+                if cases.of_class[*class as usize] == cases.now {
+                    match joined.last_mut() {
+                        Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
+                        _ => joined.push(*span),
+                    }
                 }
             }
             region = region.with_field(field.axis, joined);
         }
         region
     }
+}
+
+impl Cases {
+    fn fill(&mut self, rows: &[u64], field: &Field, few_first: bool) {
+        let words = rows.len();
+        let places = (field.classes as usize * 2).next_power_of_two();
+        self.places.clear();
+        self.places.resize(places, 0);
+        self.rows.clear();
+        self.of_class.clear();
+        self.order.clear();
+        for of_class in field.rows.chunks_exact(words) {
+            let begin = self.rows.len();
+            let mut mixer = Mixer::default();
+            for (a, b) in rows.iter().zip(of_class) {
+                self.rows.push(a & b);
+                mixer.write_u64(a & b);
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "any bits do")]
+            let mut place = mixer.finish() as usize & (places - 1);
+            let number = u32::try_from(begin / words).expect("no more than classes");
+            loop {
+                match self.places[place].checked_sub(1) {
+                    None => {
+                        self.places[place] = number + 1;
+                        self.of_class.push(number);
+                        self.order.push((0, number));
+                        break;
+                    }
+                    Some(case) if self.rows[case as usize * words..][..words] == self.rows[begin..] => {
+                        self.rows.truncate(begin);
+                        self.of_class.push(case);
+                        break;
+                    }
+                    Some(_) => place = (place + 1) & (places - 1),
+                }
+            }
+        }
+        if few_first {
+            // Where few rows are left, something is open soonest.
+            for (count, case) in &mut self.order {
+                *count = self.rows[*case as usize * words..][..words].iter().map(|word| word.count_ones()).sum();
+            }
+            self.order.sort_unstable();
+        }
+    }
+}
+
+/// What rows make of one field.
+struct Field {
+    axis: usize,
+    classes: u32,
+    /// The rows of each class, one set after the other.
+    rows: Vec<u64>,
+    /// What the classes are, in order.
+    spans: Vec<(u32, Span)>,
 }
 
 impl Field {
@@ -316,7 +365,7 @@ impl Field {
             for span in grid::near(grid.field(*row as usize, axis), region.spans[axis]) {
                 // Ends outside the region's are not among the cuts when the row takes all of it.
                 let begin = cuts.partition_point(|cut| *cut < span[0]);
-                let end = cuts.partition_point(|cut| *cut <= span[1]);
+                let end = begin + cuts[begin..].partition_point(|cut| *cut <= span[1]);
                 turns[begin * words + at / 64] ^= 1 << (at % 64);
                 if end < cuts.len() {
                     turns[end * words + at / 64] ^= 1 << (at % 64);
@@ -326,8 +375,8 @@ impl Field {
         for at in words..turns.len() {
             turns[at] ^= turns[at - words];
         }
-        let mut classes: Vec<(Vec<u64>, Vec<Span>)> = Vec::new();
-        let mut of_rows: HashMap<&[u64], usize> = HashMap::new();
+        let mut field = Self { axis, classes: 0, rows: Vec::new(), spans: Vec::new() };
+        let mut known: HashMap<&[u64], u32, Quick> = HashMap::default();
         let mut rest = whole;
         for (at, pair) in cuts.windows(2).enumerate() {
             let span = [pair[0], pair[1] - 1];
@@ -339,22 +388,13 @@ impl Field {
                 continue;
             }
             let of_span = &turns[at * words..(at + 1) * words];
-            let known = if classes.len() < 8 {
-                classes.iter().position(|(rows, _)| rows == of_span)
-            } else {
-                of_rows.get(of_span).copied()
-            };
-            match known {
-                Some(known) => match classes[known].1.last_mut() {
-                    Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
-                    _ => classes[known].1.push(span),
-                },
-                None => {
-                    of_rows.insert(of_span, classes.len());
-                    classes.push((of_span.to_vec(), vec![span]));
-                }
-            }
+            let class = *known.entry(of_span).or_insert_with(|| {
+                field.rows.extend(of_span);
+                field.classes += 1;
+                field.classes - 1
+            });
+            field.spans.push((class, span));
         }
-        Some(Self { axis, classes })
+        Some(field)
     }
 }
