@@ -78,10 +78,3 @@ pub enum Effect {
     Drop,
     Reject,
 }
-
-impl Entry {
-    /// Whether only its addresses, protocol and destination ports decide whether it matches.
-    pub(crate) fn is_unconditional(&self) -> bool {
-        self.names.is_empty() && self.interface.is_none() && self.expires.is_none()
-    }
-}

@@ -2,19 +2,24 @@
 //!
 //! ```text
 //! gN_in   loopback, invalid, established, floor, untracked, audited rules, the diagram of each
-//!         family -> gN_in_r_ID (one per rule: mark, count, log, verdict) or gN_in_default
+//!         family -> gN_in_r_ID (one per rule: mark, count, log, verdict), then gN_in_default
 //! gN_out  the same for what leaves
 //! gN_fwd  the same between others, or for containers
 //! ```
 //!
+//! A chain of a diagram (`gN_in4_7`) that decides nothing falls back to the line that jumped into
+//! the diagram, and the line after it is next.
+//!
 //! Every name begins with the generation and nothing in a generation is ever edited.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ringwall_packet::Family;
 
-use super::layout::{Candidate, Diagram, Field, Node, NodeIndex};
+use super::chains::Chains;
+use super::claim::{Claim, View, answers, egress, requests};
+use super::layout::{Field, NodeIndex};
 use super::linear;
 use super::transaction::{Generation, MARK_MASK};
 use super::{LOG_GROUP, text};
@@ -61,7 +66,17 @@ pub fn body_of_lists(ruleset: &Ruleset, generation: Generation) -> String {
 const KEYS_MAX: usize = 1_000_000;
 
 fn body_within(ruleset: &Ruleset, generation: Generation, keys_max: usize) -> String {
-    let mut writer = Writer { ruleset, generation, keys_max, text: String::new() };
+    let mut writer = Writer {
+        ruleset,
+        generation,
+        keys_max,
+        text: String::new(),
+        chains: BTreeMap::new(),
+        judges: BTreeMap::new(),
+    };
+    for path in Path::ALL {
+        writer.lay_out(path);
+    }
     for path in Path::ALL {
         writer.path(path);
     }
@@ -74,26 +89,29 @@ struct Writer<'a> {
     /// Of one diagram.
     keys_max: usize,
     text: String,
+    /// By the path whose rules are gone to.
+    chains: BTreeMap<(Path, Family), Chains>,
+    /// What each stage of a path asks; none that decides nothing.
+    judges: BTreeMap<(Path, Stage, Family), Judge>,
 }
 
-/// Which entries a diagram is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Who is asked on a path.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    Enforced,
     Audited,
+    Enforced,
+    /// What the opposite path allows, turned round.
+    Answers,
+    /// The input's entries, for packets to a container.
+    Published,
+    /// The output's entries, for packets from a container.
+    Egress,
 }
 
-impl Stage {
-    fn includes(self, entry: &Entry) -> bool {
-        entry.audit == (self == Self::Audited)
-    }
-
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Enforced => "",
-            Self::Audited => "_audit",
-        }
-    }
+enum Judge {
+    Diagram { of: Path, root: NodeIndex },
+    /// Too many keys for maps: one rule per entry decides the same, only slower.
+    List(Vec<String>),
 }
 
 macro_rules! line {
@@ -107,42 +125,77 @@ impl Writer<'_> {
         format!("{}_{}", self.generation, path.short())
     }
 
-    fn path(&mut self, path: Path) {
-        let name = self.name(path);
-        let entries = self.ruleset.entries(path);
-        let mut roots = String::new();
-        let mut audits = String::new();
+    /// Makes the diagrams of a path, all before the first is written: they share chains.
+    fn lay_out(&mut self, path: Path) {
+        let ruleset = self.ruleset;
+        let (name, opposite) = (self.name(path), opposite(path));
         for family in Family::ALL {
-            let nfproto = text::nfproto(family);
-            for stage in [Stage::Audited, Stage::Enforced] {
-                let include = |entry: &Entry| stage.includes(entry);
-                let Some(diagram) = Diagram::smallest(entries, include, family, orders(path), self.keys_max) else {
-                    // Too many keys for maps: one rule per entry decides the same, only slower.
-                    let chain = format!("{name}{}{}_list", text::digit(family), stage.suffix());
-                    let lines = linear::plain(self.generation, entries, |entry| stage.includes(entry), family, path, &name, stage.suffix());
-                    self.chain(&chain, &lines, (stage == Stage::Enforced).then(|| format!("goto {name}_default")));
-                    match stage {
-                        Stage::Enforced => writeln!(roots, "\t\tmeta nfproto {nfproto} goto {chain}"),
-                        Stage::Audited => writeln!(audits, "\t\tmeta nfproto {nfproto} jump {chain}"),
-                    }
-                    .expect("a string takes all text");
-                    continue;
-                };
-                if *diagram.node(diagram.root()) == Node::Leaf(Vec::new()) {
-                    continue;
-                }
-                let mut chains = Chains { path, family, stage, diagram: &diagram, seen: BTreeSet::new() };
-                let target = chains.write(self, diagram.root(), false);
-                match stage {
-                    Stage::Enforced => writeln!(roots, "\t\tmeta nfproto {nfproto} goto {target}"),
-                    Stage::Audited => writeln!(audits, "\t\tmeta nfproto {nfproto} jump {target}"),
-                }
-                .expect("a string takes all text");
+            for (stage, is_audited) in [(Stage::Audited, true), (Stage::Enforced, false)] {
+                let claims = requests(ruleset.entries(path), is_audited, &name);
+                self.add(path, stage, family, &claims, View::Request(path), (path, orders(path)));
+            }
+            self.add(path, Stage::Answers, family, &answers(ruleset.entries(opposite)), View::Answer, (path, orders(opposite)));
+            if let (Path::Forward, Forward::Containers { .. }) = (path, &ruleset.forward) {
+                let (input, output) = (self.name(Path::Input), self.name(Path::Output));
+                let claims = requests(&ruleset.input, false, &input);
+                self.add(path, Stage::Published, family, &claims, View::Published, (Path::Input, orders(Path::Input)));
+                let claims = egress(&ruleset.output, family, &ruleset.local, &output);
+                let view = View::Request(Path::Output);
+                self.add(path, Stage::Egress, family, &claims, view, (Path::Output, orders(Path::Output)));
             }
         }
+    }
+
+    fn add(
+        &mut self,
+        path: Path,
+        stage: Stage,
+        family: Family,
+        claims: &[Claim<'_>],
+        view: View,
+        (of, orders): (Path, &[[Field; 4]]),
+    ) {
+        let prefix = format!("{}{}", self.name(of), text::digit(family));
+        let chains = self.chains.entry((of, family)).or_insert_with(|| Chains::new(prefix, family));
+        let judge = match chains.diagrams.add(self.generation, claims, view, orders, self.keys_max) {
+            Ok(None) => return,
+            Ok(Some(root)) => Judge::Diagram { of, root },
+            Err(_) => Judge::List(linear::lines(self.generation, claims, family, view)),
+        };
+        self.judges.insert((path, stage, family), judge);
+    }
+
+    /// The lines that ask a stage, of both families, with the tab before them: what it does not
+    /// decide goes on after them.
+    fn ask(&mut self, path: Path, stage: Stage) -> Vec<String> {
+        let mut lines = Vec::new();
+        for family in Family::ALL {
+            let nfproto = text::nfproto(family);
+            match self.judges.remove(&(path, stage, family)) {
+                None => {}
+                Some(Judge::Diagram { of, root }) => {
+                    let chains = self.chains.get_mut(&(of, family)).expect("made with the diagram");
+                    lines.extend(chains.root(root).iter().map(|line| format!("meta nfproto {nfproto} {line}")));
+                    self.text.push_str(&std::mem::take(&mut chains.text));
+                }
+                // An audited rule returns to who jumped.
+                Some(Judge::List(list)) if matches!(stage, Stage::Audited | Stage::Enforced) => {
+                    let suffix = if stage == Stage::Audited { "_audit" } else { "" };
+                    let chain = format!("{}{}{suffix}_list", self.name(path), text::digit(family));
+                    self.chain(&chain, &list, None);
+                    lines.push(format!("meta nfproto {nfproto} jump {chain}"));
+                }
+                Some(Judge::List(list)) => lines.extend(list),
+            }
+        }
+        lines
+    }
+
+    fn path(&mut self, path: Path) {
+        let mut judge = self.ask(path, Stage::Audited);
+        judge.extend(self.ask(path, Stage::Enforced));
         self.rule_chains(path);
         self.default_chain(path);
-        let judge = format!("{audits}{roots}\t\tgoto {name}_default");
         match (path, &self.ruleset.forward) {
             (Path::Forward, Forward::Containers { unmanaged, uplinks }) => self.containers(unmanaged, uplinks),
             _ => self.entry_chain(path, &judge),
@@ -150,7 +203,7 @@ impl Writer<'_> {
     }
 
     /// The chain that the base chain goes to. The order is the policy language's decision 3.
-    fn entry_chain(&mut self, path: Path, judge: &str) {
+    fn entry_chain(&mut self, path: Path, judge: &[String]) {
         let name = self.name(path);
         let generation = self.generation;
         let (loopback, probe) = match path {
@@ -158,52 +211,34 @@ impl Writer<'_> {
             Path::Output => ("\t\toif \"lo\" accept\n", probe_pass()),
             Path::Forward => ("", probe_watch()),
         };
-        let has_answers = self.untracked(path, judge);
+        let answers = self.ask(path, Stage::Answers);
+        if !answers.is_empty() {
+            self.chain(&format!("{name}_answers"), &answers, None);
+        }
         line!(self, "\tcounter {name}_invalid {{ }}");
+        line!(self, "\tcounter {name}_untracked {{ }}");
         line!(self, "\tchain {name} {{");
         self.text.push_str(loopback);
         let verdict = if self.ruleset.audit { "accept" } else { "drop" };
         line!(self, "\t\tct state invalid counter name \"{name}_invalid\" {verdict}");
         line!(self, "\t\tct state established,related jump {generation}_established");
-        if has_answers {
+        if !answers.is_empty() {
             // What returns belongs to a generation that has fallen. If its request is allowed now, too,
             // the end that speaks first must not be cut off.
             line!(self, "\t\tct state established ct direction reply jump {name}_answers");
         }
         let floor = self.floor(path);
         self.text.push_str(&floor);
-        line!(self, "\t\tct state untracked goto {name}_untracked");
+        // Packets that conntrack was told to leave alone are judged without state, in either direction:
+        // as an answer to what the opposite path's entries allow, or as a request by this path's.
+        let jump = if answers.is_empty() { String::new() } else { format!(" jump {name}_answers") };
+        line!(self, "\t\tct state untracked counter name \"{name}_untracked\"{jump}");
         self.text.push_str(&probe);
-        line!(self, "{judge}");
+        for text in judge {
+            line!(self, "\t\t{text}");
+        }
+        line!(self, "\t\tgoto {name}_default");
         line!(self, "\t}}");
-    }
-
-    /// Packets that conntrack was told to leave alone are judged without state, in either direction:
-    /// as a request by this path's entries, or as an answer by the opposite path's. Whether there is
-    /// anything to answer.
-    fn untracked(&mut self, path: Path, judge: &str) -> bool {
-        let name = self.name(path);
-        let opposite = match path {
-            Path::Input => Path::Output,
-            Path::Output => Path::Input,
-            Path::Forward => Path::Forward,
-        };
-        line!(self, "\tcounter {name}_untracked {{ }}");
-        let mut lines = Vec::new();
-        for family in Family::ALL {
-            lines.extend(linear::answers(self.generation, self.ruleset.entries(opposite), family));
-        }
-        if !lines.is_empty() {
-            self.chain(&format!("{name}_answers"), &lines, None);
-        }
-        line!(self, "\tchain {name}_untracked {{");
-        line!(self, "\t\tcounter name \"{name}_untracked\"");
-        if !lines.is_empty() {
-            line!(self, "\t\tjump {name}_answers");
-        }
-        line!(self, "{judge}");
-        line!(self, "\t}}");
-        !lines.is_empty()
     }
 
     /// The parts of the floor that are more than addresses and ports.
@@ -245,12 +280,8 @@ impl Writer<'_> {
         let input = self.name(Path::Input);
         let output = self.name(Path::Output);
         let generation = self.generation;
-        let mut published = Vec::new();
-        let mut egress = Vec::new();
-        for family in Family::ALL {
-            published.extend(linear::published(generation, &self.ruleset.input, family, &input));
-            egress.extend(linear::egress(generation, &self.ruleset.output, family, &self.ruleset.local, &output));
-        }
+        let published = self.ask(Path::Forward, Stage::Published);
+        let egress = self.ask(Path::Forward, Stage::Egress);
         self.chain(&format!("{name}_published"), &published, Some(format!("goto {input}_default")));
         self.chain(&format!("{name}_egress"), &egress, Some(format!("goto {output}_default")));
         line!(self, "\tcounter {name}_invalid {{ }}");
@@ -416,121 +447,10 @@ fn orders(path: Path) -> &'static [[Field; 4]] {
     }
 }
 
-/// Writes the chains of one diagram.
-struct Chains<'a> {
-    path: Path,
-    family: Family,
-    stage: Stage,
-    diagram: &'a Diagram,
-    /// Names of chains that stand already.
-    seen: BTreeSet<String>,
-}
-
-impl Chains<'_> {
-    /// Where to go for a node; writes its chain, and those below it, when it needs one. `is_icmp`
-    /// says that the protocol is known to be the family's ICMP, so that a port is a type.
-    fn write(&mut self, writer: &mut Writer, index: NodeIndex, is_icmp: bool) -> String {
-        let name = writer.name(self.path);
-        let suffix = self.stage.suffix();
-        let entries = writer.ruleset.entries(self.path);
-        let rule_chain = |candidate: &Candidate| format!("{name}_r_{}{suffix}", entries[candidate.entry].id);
-        let diagram = self.diagram;
-        let node = diagram.node(index);
-        if let Node::Leaf(candidates) = node
-            && let [only] = &candidates[..]
-            && entries[only.entry].is_unconditional()
-            && only.source_ports.is_none()
-        {
-            return rule_chain(only);
-        }
-        let icmp = if is_icmp { "i" } else { "" };
-        let chain = format!("{name}{}{suffix}_{}{icmp}", text::digit(self.family), index.number());
-        if !self.seen.insert(chain.clone()) {
-            return chain;
-        }
-        let (lines, is_total) = match node {
-            Node::Leaf(candidates) => {
-                let lines: Vec<String> = candidates
-                    .iter()
-                    .flat_map(|candidate| {
-                        let target = rule_chain(candidate);
-                        let entry = &entries[candidate.entry];
-                        let ports = candidate.source_ports.as_ref();
-                        linear::conditions(writer.generation, entry, ports, self.family, self.path)
-                            .into_iter()
-                            .map(move |condition| format!("{condition}goto {target}"))
-                    })
-                    .collect();
-                let decides = candidates.last().is_some_and(|last| {
-                    entries[last.entry].is_unconditional() && last.source_ports.is_none()
-                });
-                (lines, decides)
-            }
-            Node::Branch { field, arms } => {
-                let mut targets = Vec::new();
-                for (first, last, next) in arms {
-                    let below_icmp = match field {
-                        Field::Protocol => first == last && *first == icmp_number(self.family),
-                        Field::Port => false,
-                        Field::Source | Field::Destination => is_icmp,
-                    };
-                    targets.push((*first, *last, self.write(writer, *next, below_icmp)));
-                }
-                (self.branch(*field, is_icmp, &targets), false)
-            }
-        };
-        let otherwise = (!is_total && self.stage == Stage::Enforced).then(|| format!("goto {name}_default"));
-        writer.chain(&chain, &lines, otherwise);
-        chain
-    }
-
-    /// One verdict map for the arms, or one set where all go to the same chain. Exact keys and
-    /// ranges stand apart: exact keys are found by hash.
-    fn branch(&self, field: Field, is_icmp: bool, arms: &[(u128, u128, String)]) -> Vec<String> {
-        let (expression, scale) = self.expression(field, is_icmp, arms);
-        let key = |(first, last, _): &(u128, u128, String)| text::key(field, self.family, first / scale, last / scale);
-        let (exact, ranges): (Vec<_>, Vec<_>) = arms.iter().partition(|(first, last, _)| first / scale == last / scale);
-        let parts = if exact.len() >= HASH_MIN && !ranges.is_empty() {
-            vec![exact, ranges]
-        } else {
-            vec![arms.iter().collect()]
-        };
-        let lines = parts.into_iter().map(|part| {
-            if part.iter().all(|(.., target)| *target == part[0].2) {
-                let keys: Vec<String> = part.iter().map(|arm| key(arm)).collect();
-                format!("{expression} {} goto {}", text::set(&keys), part[0].2)
-            } else {
-                let arms: Vec<String> = part.iter().map(|arm| format!("{} : goto {}", key(arm), arm.2)).collect();
-                format!("{expression} vmap {{ {} }}", arms.join(", "))
-            }
-        });
-        lines.collect()
-    }
-
-    /// The expression for a field, and by what its coordinates are divided to make keys.
-    fn expression(&self, field: Field, is_icmp: bool, arms: &[(u128, u128, String)]) -> (String, u128) {
-        let ip = text::ip(self.family);
-        match field {
-            Field::Source => (format!("{ip} saddr"), 1),
-            Field::Destination => (format!("{ip} daddr"), 1),
-            Field::Protocol => ("meta l4proto".into(), 1),
-            Field::Port if !is_icmp => ("th dport".into(), 1),
-            Field::Port => {
-                let whole_types = arms.iter().all(|(first, last, _)| first % 256 == 0 && last % 256 == 255);
-                let icmp = if self.family == Family::V4 { "icmp" } else { "icmpv6" };
-                // Type and code are the first two bytes of both headers (RFC 792, RFC 4443 §2.1).
-                if whole_types { (format!("{icmp} type"), 256) } else { ("@th,0,16".into(), 1) }
-            }
-        }
-    }
-}
-
-/// From this many exact keys on, a map of their own is faster than sharing one with ranges.
-const HASH_MIN: usize = 16;
-
-fn icmp_number(family: Family) -> u128 {
-    match family {
-        Family::V4 => 1,
-        Family::V6 => 58,
+fn opposite(path: Path) -> Path {
+    match path {
+        Path::Input => Path::Output,
+        Path::Output => Path::Input,
+        Path::Forward => Path::Forward,
     }
 }

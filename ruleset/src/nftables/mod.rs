@@ -4,6 +4,8 @@
 //! shown is the text that is loaded. Never: a process, a socket, or another program's table.
 
 mod body;
+mod chains;
+mod claim;
 mod layout;
 mod linear;
 mod text;
@@ -11,7 +13,7 @@ mod transaction;
 
 pub use body::{body, body_of_lists, name_set, name_sets, timeout_objects};
 pub use transaction::{
-    BLOCKS_TABLE, Confirm, Generation, Installed, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
+    BLOCKS_TABLE, Confirm, Generation, Installed, Loading, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
 };
 
 /// NFLOG group of our logged packets (`nfnetlink_log`; any free 16-bit number does).

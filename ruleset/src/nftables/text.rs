@@ -2,10 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Subnets, Ipv6Subnets};
 use ringwall_packet::{AddressSet, Family, IntervalSet};
 
-use super::layout::Field;
+use super::layout::Lookup;
 
 /// The address expression's protocol: `ip` or `ip6`.
 pub(super) fn ip(family: Family) -> &'static str {
@@ -46,32 +45,55 @@ pub(super) fn protocol(number: u128) -> String {
     }
 }
 
-/// One key of a set or map: a value, a prefix or a range.
-pub(super) fn key(field: Field, family: Family, first: u128, last: u128) -> String {
-    match (field, family) {
-        (Field::Source | Field::Destination, Family::V4) => {
-            let address = |bits: u128| Ipv4Addr::from_bits(u32::try_from(bits).expect("an IPv4 coordinate"));
-            let (first, last) = (address(first), address(last));
-            let mut prefixes = Ipv4Subnets::new(first, last, 0);
-            match (prefixes.next(), prefixes.next()) {
-                (Some(prefix), None) if prefix.prefix_len() == 32 => first.to_string(),
-                (Some(prefix), None) => prefix.to_string(),
-                _ => format!("{first}-{last}"),
-            }
-        }
-        (Field::Source | Field::Destination, Family::V6) => {
-            let (first, last) = (Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last));
-            let mut prefixes = Ipv6Subnets::new(first, last, 0);
-            match (prefixes.next(), prefixes.next()) {
-                (Some(prefix), None) if prefix.prefix_len() == 128 => first.to_string(),
-                (Some(prefix), None) => prefix.to_string(),
-                _ => format!("{first}-{last}"),
-            }
-        }
-        (Field::Protocol, _) if first == last => protocol(first),
-        (Field::Protocol | Field::Port, _) if first == last => first.to_string(),
-        (Field::Protocol | Field::Port, _) => format!("{first}-{last}"),
+/// What stands before the keys that are looked up.
+pub(super) fn expression(lookup: Lookup, family: Family) -> &'static str {
+    match (lookup, family) {
+        (Lookup::SourceAddress, Family::V4) => "ip saddr",
+        (Lookup::SourceAddress, Family::V6) => "ip6 saddr",
+        (Lookup::DestinationAddress, Family::V4) => "ip daddr",
+        (Lookup::DestinationAddress, Family::V6) => "ip6 daddr",
+        (Lookup::OriginalDestination, Family::V4) => "ct original ip daddr",
+        (Lookup::OriginalDestination, Family::V6) => "ct original ip6 daddr",
+        (Lookup::Protocol, _) => "meta l4proto",
+        (Lookup::SourcePort, _) => "th sport",
+        (Lookup::DestinationPort, _) => "th dport",
+        (Lookup::OriginalPort, _) => "ct original proto-dst",
+        // Type and code are the first two bytes of both headers (RFC 792, RFC 4443 §2.1).
+        (Lookup::Icmp, _) => "@th,0,16",
     }
+}
+
+/// One key of a set or map: a value, a prefix or a range.
+pub(super) fn key(lookup: Lookup, family: Family, first: u128, last: u128) -> String {
+    use Lookup::{DestinationAddress, OriginalDestination, Protocol, SourceAddress};
+    match (lookup, family) {
+        (SourceAddress | DestinationAddress | OriginalDestination, Family::V4) => {
+            let address = |bits: u128| Ipv4Addr::from_bits(u32::try_from(bits).expect("an IPv4 coordinate"));
+            match prefix_length(first, last, 32) {
+                Some(32) => address(first).to_string(),
+                Some(length) => format!("{}/{length}", address(first)),
+                None => format!("{}-{}", address(first), address(last)),
+            }
+        }
+        (SourceAddress | DestinationAddress | OriginalDestination, Family::V6) => {
+            let address = Ipv6Addr::from_bits;
+            match prefix_length(first, last, 128) {
+                Some(128) => address(first).to_string(),
+                Some(length) => format!("{}/{length}", address(first)),
+                None => format!("{}-{}", address(first), address(last)),
+            }
+        }
+        (Protocol, _) if first == last => protocol(first),
+        (_, _) if first == last => first.to_string(),
+        (_, _) => format!("{first}-{last}"),
+    }
+}
+
+/// The length of the prefix that a range of addresses of `bits` bits is, if it is one.
+fn prefix_length(first: u128, last: u128, bits: u32) -> Option<u32> {
+    let host = first ^ last;
+    let is_prefix = host & host.wrapping_add(1) == 0 && first & host == 0;
+    is_prefix.then(|| bits - host.count_ones())
 }
 
 /// One value as it is, several in braces.
@@ -91,13 +113,13 @@ pub(super) fn addresses(set_of: &AddressSet, family: Family) -> Option<String> {
             .v4
             .intervals()
             .iter()
-            .map(|i| key(Field::Source, family, i.first().to_bits().into(), i.last().to_bits().into()))
+            .map(|i| key(Lookup::SourceAddress, family, i.first().to_bits().into(), i.last().to_bits().into()))
             .collect(),
         Family::V6 => set_of
             .v6
             .intervals()
             .iter()
-            .map(|i| key(Field::Source, family, i.first().to_bits(), i.last().to_bits()))
+            .map(|i| key(Lookup::SourceAddress, family, i.first().to_bits(), i.last().to_bits()))
             .collect(),
     };
     Some(set(&keys))
@@ -107,7 +129,7 @@ pub(super) fn ports(ports: &IntervalSet<u16>) -> String {
     let keys: Vec<String> = ports
         .intervals()
         .iter()
-        .map(|i| key(Field::Port, Family::V4, i.first().into(), i.last().into()))
+        .map(|i| key(Lookup::DestinationPort, Family::V4, i.first().into(), i.last().into()))
         .collect();
     set(&keys)
 }

@@ -76,6 +76,16 @@ pub enum Confirm {
     Never,
 }
 
+/// A text on its way into the kernel, and what it meets there.
+#[derive(Clone, Copy, Debug)]
+pub struct Loading<'a> {
+    pub text: &'a str,
+    pub generation: Generation,
+    /// All chains, counters and sets of table `ringwall`, those that nobody of ours made among them.
+    pub installed: &'a Installed,
+    pub confirm: Confirm,
+}
+
 const HOOKS: [(Path, &str); 3] = [(Path::Input, "input"), (Path::Output, "output"), (Path::Forward, "forward")];
 
 macro_rules! line {
