@@ -34,6 +34,25 @@ pub struct Filter {
     /// Matches and statements that are free variables, or whose effect on later packets or on the
     /// packet's header is not followed (translation, `notrack`, marks).
     pub unknown: Vec<Unknown>,
+    /// Rules without a row that no packet gets to, as far as reading shows it; in their order.
+    pub idle: Vec<Idle>,
+}
+
+/// A rule that no packet gets to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Index into [`Filter::rules`].
+    pub rule: usize,
+    pub why: NotMet,
+}
+
+/// Where both are true of different ways to a rule, the later is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NotMet {
+    /// It asks what no packet is that gets to it.
+    Never,
+    /// This rule of the same chain, an index into [`Filter::rules`], takes every packet before it.
+    After(usize),
 }
 
 /// A chain that packets meet at a hook. One that accepts hands them to the next chain of the hook; one that

@@ -1,6 +1,6 @@
 //! Texts of rules -> what they do.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_diagnostic::{Diagnostic, SourceId, Sources, Span};
@@ -11,8 +11,8 @@ use super::ipset::Sets;
 use super::marks::Marks;
 use super::matches::{Context, Rule, Target, rule};
 use super::values::Version;
-use super::walk::{Books, Chain, STEPS_MAX, Sides, Step, Then, TooMuch, rows};
-use crate::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook, Reading, Unknown};
+use super::walk::{Books, Chain, Met, STEPS_MAX, Sides, Step, Then, TooMuch, rows};
+use crate::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook, Idle, Reading, Unknown};
 use crate::meaning::Verdict;
 
 /// One text that `iptables-save` or `ip6tables-save` printed, or both, one after the other.
@@ -59,14 +59,20 @@ pub fn read(sources: &Sources, texts: &[Text], sets: Option<SourceId>) -> Readin
     let mut reader = Reader { context, filter: &mut filter, report: &mut report, strange: HashSet::new() };
     let v4 = reader.tables::<Ipv4Addr>(&tables);
     let v6 = reader.tables::<Ipv6Addr>(&tables);
-    let (mut named, mut steps, mut row_count) = (HashSet::new(), STEPS_MAX, 0);
+    let (mut named, mut steps, mut row_count, mut met) = (HashSet::new(), STEPS_MAX, 0, HashMap::new());
     let has = |family| tables.iter().any(|table| table.family == family);
-    let mut writer = Writer { filter: &mut filter, report: &mut report, named: &mut named, steps: &mut steps, rows: &mut row_count };
+    let mut writer = Writer { filter: &mut filter, report: &mut report, named: &mut named, steps: &mut steps, rows: &mut row_count, met: &mut met };
     if has_rules && writer.report.errors == 0 {
         for &(hook, table, chain, priority) in ORDER {
             writer.base_chain(hook, table, chain, priority, &v4, &v6, [has(Family::V4), has(Family::V6)]);
         }
     }
+    let idle = met.into_iter().filter_map(|(rule, met)| match met {
+        Met::Not(why) => Some(Idle { rule, why }),
+        Met::ByPackets => None,
+    });
+    filter.idle = idle.collect();
+    filter.idle.sort_by_key(|idle| idle.rule);
     let is_whole = has_rules && report.errors == 0;
     Reading { filter: is_whole.then_some(filter), diagnostics: report.finish() }
 }
@@ -270,6 +276,7 @@ struct Writer<'a> {
     named: &'a mut HashSet<String>,
     steps: &'a mut u64,
     rows: &'a mut usize,
+    met: &'a mut HashMap<usize, Met>,
 }
 
 impl Writer<'_> {
@@ -308,7 +315,7 @@ impl Writer<'_> {
         };
         let Filter { rules, effects, unknown, .. } = self.filter;
         let lines = |rule: usize| (rules[rule].line, rules[rule].text.clone());
-        let mut books = Books { effects, unknown, named: self.named, lines: &lines, steps: self.steps, rows: self.rows };
+        let mut books = Books { effects, unknown, named: self.named, lines: &lines, steps: self.steps, rows: self.rows, met: self.met };
         let place = if table == "filter" { String::new() } else { format!(" in {table}") };
         let verdict = if *accepts { Verdict::Accept } else { Verdict::Drop };
         match rows(&known.chains, *at, verdict, sides, &place, &mut books) {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use ringwall_packet::{Address, IntervalSet, Matches, Row, Variable, truth};
 
 use super::asks::Asks;
-use crate::filter::{Decision, Effects, FilterVerdict, Unknown};
+use crate::filter::{Decision, Effects, FilterVerdict, NotMet, Unknown};
 use crate::meaning::Verdict;
 
 /// Rules evaluated, each time for each part of the packets that get there. With 100,000 rules, most
@@ -70,6 +70,15 @@ pub(super) struct Books<'a> {
     pub lines: &'a dyn Fn(usize) -> (usize, String),
     pub steps: &'a mut u64,
     pub rows: &'a mut usize,
+    /// By rule.
+    pub met: &'a mut HashMap<usize, Met>,
+}
+
+/// What became of a rule in all walks so far. The later ones say more than the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Met {
+    Not(NotMet),
+    ByPackets,
 }
 
 /// The work was too much; at this rule.
@@ -137,6 +146,7 @@ impl<A: Address> Walk<'_, '_, A> {
             };
             frame.next += 1;
             if matches!(step.then, Then::Pass) && step.effect.is_none() {
+                self.books.met.insert(step.rule, Met::ByPackets);
                 continue;
             }
             self.count(step.asks.weight() * (1 + frame.here.len() as u64), step.rule)?;
@@ -148,8 +158,10 @@ impl<A: Address> Walk<'_, '_, A> {
                 frame.here.iter().flat_map(|here| asked.iter().filter_map(move |asked| here.intersection(asked))).collect()
             };
             if there.is_empty() {
+                self.books.met.entry(step.rule).or_insert(Met::Not(NotMet::Never));
                 continue;
             }
+            self.books.met.insert(step.rule, Met::ByPackets);
             if let Some(effect) = &step.effect {
                 self.effects = self.with_effect(effect, &frame.condition, step);
             }
@@ -185,6 +197,7 @@ impl<A: Address> Walk<'_, '_, A> {
     /// The last chain's rules are over.
     fn end(&mut self, frames: &mut Vec<Frame<A>>) -> Result<(), TooMuch> {
         let frame = frames.pop().expect("a chain is being read");
+        self.too_late(&frame)?;
         if frame.is_base {
             // Of the hook's own chain itself, the last row of all takes what is left.
             if !frames.is_empty() {
@@ -204,6 +217,17 @@ impl<A: Address> Walk<'_, '_, A> {
             }
         }
         Ok(())
+    }
+
+    /// Nobody gets to what is left of a chain: the rule before took all.
+    fn too_late(&mut self, frame: &Frame<A>) -> Result<(), TooMuch> {
+        let rules = &self.chains[frame.chain].rules;
+        let (Some(by), Some(left)) = (frame.next.checked_sub(1).and_then(|by| rules.get(by)), rules.get(frame.next..)) else { return Ok(()) };
+        for step in left {
+            let met = self.books.met.entry(step.rule).or_insert(Met::Not(NotMet::Never));
+            *met = (*met).max(Met::Not(NotMet::After(by.rule)));
+        }
+        self.count(left.len() as u64 / 16, by.rule)
     }
 
     fn policy(&self) -> Decision {
