@@ -10,10 +10,10 @@ use ringwall_packet::{
     Address, AddressSet, Budget, Conditions, Exhausted, Family, IntervalSet, Matches, Protocol, Table, UpperCube,
     UpperSet, Variable, Witness,
 };
-use ringwall_policy::{Action, Decider, Name, Node, Policy, Question, Rule, ServiceUse, Stage, Verdict, name_asked, receivable, uses_interface};
+use ringwall_policy::{Action, Decider, Name, Node, Policy, Question, Rule, ServiceUse, Stage, Verdict, receivable, uses_interface};
 use ringwall_ruleset::Path;
 
-use crate::question::{Piece, decided, disjoint};
+use crate::question::{Piece, decided, disjoint, is_answered};
 use crate::words::Packets;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,8 +276,7 @@ impl OnTheWay<'_> {
     /// does not have, and only who `asks` takes a destination for an answer.
     fn is_possible<A: Address>(&self, packets: &Matches<A>, asks: bool) -> bool {
         let may_fail = |variable: &Variable| packets.conditions.values(variable).is_none_or(|values| values.contains(0));
-        let answers = packets.conditions.iter().filter(|(variable, _)| name_asked(variable).is_some());
-        self.lacks.iter().all(may_fail) && (asks || answers.map(|(variable, _)| variable).all(may_fail))
+        self.lacks.iter().all(may_fail) && (asks || !is_answered(packets))
     }
 }
 

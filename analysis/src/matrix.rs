@@ -5,10 +5,10 @@
 //! service that holds for a part shown as the pair's.
 
 use ringwall_packet::{Address, AddressSet, Budget, Conditions, Cube, Exhausted, Matches, Row, Table, UpperSet, parts};
-use ringwall_policy::{Decider, End, Policy, Question};
+use ringwall_policy::{Decider, End, Policy, Question, Verdict};
 
 use crate::parallel;
-use crate::question::{accepted, disjoint};
+use crate::question::{accepted, disjoint, is_answered};
 use crate::words::Packets;
 
 /// What no group, node or `internet` holds.
@@ -37,6 +37,10 @@ pub struct Cell {
 impl Role {
     fn new(name: &str, addresses: AddressSet) -> Self {
         Self { name: name.to_owned(), end: End { text: name.to_owned(), addresses, names: Default::default() } }
+    }
+
+    pub fn addresses(&self) -> &AddressSet {
+        &self.end.addresses
     }
 }
 
@@ -72,15 +76,26 @@ pub fn matrix(policy: &Policy, table: &Table<Decider>, roles: &[Role], budget: u
             v4: table.v4.iter().filter(|row| !row.matches.cube.source.is_disjoint(&from.addresses.v4)).cloned().collect(),
             v6: table.v6.iter().filter(|row| !row.matches.cube.source.is_disjoint(&from.addresses.v6)).cloned().collect(),
         };
+        // What a DNS name stands for is not known: to go to some addresses is not to go to it.
+        let to_names = Table {
+            v4: near.v4.iter().filter(|row| concerns_names(policy, row)).cloned().collect(),
+            v6: near.v6.iter().filter(|row| concerns_names(policy, row)).cloned().collect(),
+        };
         let mut cells = Vec::new();
         for (destination, to) in roles.iter().enumerate() {
-            let cell = cell(policy, &near, &to_itself, &pair(from, &to.end), &mut Budget::new(budget))?;
+            let rows = if to.end.names.is_empty() { &near } else { &to_names };
+            let cell = cell(policy, rows, &to_itself, &pair(from, &to.end), &mut Budget::new(budget))?;
             cells.extend(cell.map(|(whole, part)| Cell { source, destination, whole, part }));
         }
         Ok(cells)
     };
     let rows: Result<Vec<Vec<Cell>>, Exhausted> = parallel::each(roles.len(), row).into_iter().collect();
     Ok(rows?.into_iter().flatten().collect())
+}
+
+fn concerns_names<A: Address>(policy: &Policy, row: &Row<A, Decider>) -> bool {
+    let accepts = policy.verdict(row.decision) == Verdict::Accept;
+    !accepts || is_answered(&row.matches) || row.matches.cube.destination.is_full()
 }
 
 /// All that one end could send to another.
@@ -111,9 +126,10 @@ fn cell(
     rows.v6.extend(to_itself.v6.iter().cloned());
     // A service that is missing anywhere in the pair is not one of the whole pair.
     let closed = pair.without(&rows, budget)?;
+    let others = pair.without(to_itself, budget)?;
     let whole = Packets {
-        v4: of_whole_pair(&pair.v4, &closed.v4, budget)?,
-        v6: of_whole_pair(&pair.v6, &closed.v6, budget)?,
+        v4: if others.v4.is_empty() { Vec::new() } else { of_whole_pair(&pair.v4, &closed.v4, budget)? },
+        v6: if others.v6.is_empty() { Vec::new() } else { of_whole_pair(&pair.v6, &closed.v6, budget)? },
     };
     let part = part.without(&rows_of(&whole), budget)?;
     Ok(Some((whole, part)))

@@ -10,7 +10,7 @@ use ringwall_packet::{
     Address, AddressSet, Budget, Cover, Cube, Exhausted, Interval, IntervalSet, Matches, Protocol, Row, Table, UpperCube,
     Witness, cover, not_global, parts,
 };
-use ringwall_policy::{Action, Decider, Policy, Verdict};
+use ringwall_policy::{Action, Decider, Policy, Verdict, name_asked};
 
 use crate::words::Packets;
 
@@ -64,6 +64,9 @@ pub fn decided(
 }
 
 /// Those of the packets that a policy accepts, by what accepts them, in order of precedence.
+///
+/// Answers for a DNS name that are `internal` or a node's are refused where they come in, so that
+/// nothing of ours counts as one.
 pub fn accepted(
     policy: &Policy,
     table: &Table<Decider>,
@@ -71,9 +74,27 @@ pub fn accepted(
     budget: &mut Budget,
 ) -> Result<Vec<Piece>, Exhausted> {
     let accepts = |decider| policy.verdict(decider) == Verdict::Accept;
-    let v4 = taken(&table.v4, &packets.v4, accepts, budget)?;
-    let v6 = taken(&table.v6, &packets.v6, accepts, budget)?;
+    let ours = policy.node_addresses().union(policy.internal.as_ref().unwrap_or(&AddressSet::default()));
+    let v4 = taken(&table.v4, &packets.v4, accepts, budget)?.into_iter();
+    let v6 = taken(&table.v6, &packets.v6, accepts, budget)?.into_iter();
+    let v4 = v4.filter_map(|(decider, packets)| Some((decider, believable(packets, &ours.v4)?)));
+    let v6 = v6.filter_map(|(decider, packets)| Some((decider, believable(packets, &ours.v6)?)));
     Ok(pieces(policy, v4, v6))
+}
+
+/// Packets to addresses of ours without what they have to do with DNS; `None` when there are none.
+fn believable<A: Address>(packets: Matches<A>, ours: &IntervalSet<A>) -> Option<Matches<A>> {
+    if packets.conditions.is_empty() || !packets.cube.destination.is_subset(ours) {
+        return Some(packets);
+    }
+    let names = packets.conditions.iter().map(|(variable, _)| variable).filter(|variable| name_asked(variable).is_some());
+    let conditions = names.fold(packets.conditions.clone(), |conditions, name| conditions.without(name));
+    (!is_answered(&packets)).then_some(Matches { cube: packets.cube, conditions })
+}
+
+/// Whether the destination is an answer for a DNS name.
+pub(crate) fn is_answered<A: Address>(packets: &Matches<A>) -> bool {
+    packets.conditions.iter().any(|(variable, values)| name_asked(variable).is_some() && !values.contains(0))
 }
 
 /// What rows of a kind take of the packets. What no such row asks for is not worked out: of a long

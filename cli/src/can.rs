@@ -7,7 +7,7 @@ use ringwall_analysis::can::{Answer, Can, Part, Point, can};
 use ringwall_analysis::question::disjoint;
 use ringwall_analysis::words::{Line, Packets, Words};
 use ringwall_packet::{AddressSet, Exhausted};
-use ringwall_policy::{Question, Rule, Verdict};
+use ringwall_policy::{Decider, Question, Rule, Verdict};
 use ringwall_policy_file::{Form, draft};
 use ringwall_ruleset::Path;
 use serde_json::{Value, json};
@@ -136,7 +136,9 @@ impl<'a> Report<'a> {
             text.push('\n');
             let is_accepted = part.verdict == Verdict::Accept;
             let word = terminal.paint_data(style(is_accepted), if is_accepted { "yes" } else { "no " });
-            for (at, one) in short(lines.iter().map(Line::to_string).collect()).iter().enumerate() {
+            let rest = part.decider == Decider::Default && lines.len() > REST && self.answer.parts.len() > 1;
+            let said = if rest { vec!["everything else of it".to_owned()] } else { short(lines.iter().map(Line::to_string).collect()) };
+            for (at, one) in said.iter().enumerate() {
                 line(&mut text, &format!("{}  {one}", if at == 0 { word.as_str() } else { "   " }));
             }
             line(&mut text, &format!("     {}", self.asking.decider(part.decider)));
@@ -178,7 +180,7 @@ impl<'a> Report<'a> {
             let names = to_themselves.iter().map(ToString::to_string).collect();
             notes.push(format!("what a node sends to itself is not a matter of policy: {}", some(names)));
         }
-        if !floor.is_empty() {
+        if !floor.is_empty() && *answer != Answer::Nothing {
             let items: Vec<&str> = floor.iter().copied().collect();
             notes.push(format!("the floor of every node opens a part of it: {}", items.join(", ")));
         }
@@ -287,6 +289,9 @@ impl<'a> Report<'a> {
         rows
     }
 }
+
+/// What no rule decides has odd shapes: more lines of it than this tell nobody anything.
+const REST: usize = 4;
 
 fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a string takes all text");
