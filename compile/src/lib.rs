@@ -15,9 +15,14 @@ pub const MANAGEMENT: &str = "management";
 /// The rules of one node. `None` when the policy has no node of this name.
 pub fn compile(policy: &Policy, node: &str) -> Option<(Ruleset, Vec<Diagnostic>)> {
     let node = policy.nodes.get(node)?;
-    let mut rules: Vec<&Rule> = policy.rules.iter().collect();
-    rules.sort_by_key(|rule| (rule.action == Action::Allow, &rule.id));
-    let compiler = Compiler { policy, node, local: node.local(), rules };
+    let local = node.local();
+    let received = local.union(&receivable(policy.internal.as_ref()));
+    let near = received.union(&node.routes);
+    let is_near = |end: &End| !end.addresses.is_disjoint(&near);
+    let mut rules: Vec<&Rule> =
+        policy.rules.iter().filter(|rule| is_near(&rule.source) || is_near(&rule.destination)).collect();
+    rules.sort_by(|a, b| (a.action == Action::Allow, &a.id).cmp(&(b.action == Action::Allow, &b.id)));
+    let compiler = Compiler { policy, node, local, received, rules };
     let forward = if node.routes.is_empty() {
         let uplinks = node.interfaces.values().filter(|name| !node.unmanaged.contains(*name)).cloned().collect();
         Forward::Containers { unmanaged: node.unmanaged.clone(), uplinks }
@@ -45,7 +50,9 @@ struct Compiler<'a> {
     policy: &'a Policy,
     node: &'a Node,
     local: AddressSet,
-    /// Deny before allow, each by id.
+    /// What the node may receive on.
+    received: AddressSet,
+    /// Those that name what the node sends, receives or routes; deny before allow, each by id.
     rules: Vec<&'a Rule>,
 }
 
@@ -53,7 +60,6 @@ impl Compiler<'_> {
     fn entries(&self, path: Path) -> Vec<Entry> {
         let mut entries = self.management(path);
         for rule in &self.rules {
-            let upper = rule.upper();
             let Ok(interface) = self.interface(rule) else { continue };
             let effect = match (rule.action, path) {
                 (Action::Allow, _) => Effect::Accept { session_timeout: rule.session_timeout },
@@ -69,6 +75,10 @@ impl Compiler<'_> {
             // Both directions of `A <-> A` are the same.
             pairs.sort();
             pairs.dedup();
+            if pairs.is_empty() {
+                continue;
+            }
+            let upper = rule.upper();
             entries.extend(pairs.into_iter().map(|(source, destination, names)| Entry {
                 id: rule.id.to_string(),
                 effect,
@@ -115,27 +125,26 @@ impl Compiler<'_> {
         source: &AddressSet,
         destination: &End,
     ) -> Vec<(AddressSet, AddressSet, std::collections::BTreeSet<String>)> {
-        let to = &destination.addresses;
+        let (to, routes) = (&destination.addresses, &self.node.routes);
         let mut pairs = match path {
-            Path::Input => {
-                let received = self.local.union(&receivable(self.policy.internal.as_ref()));
-                vec![(source.clone(), to.intersection(&received))]
-            }
-            Path::Output => vec![(source.intersection(&self.local), to.clone())],
-            Path::Forward => {
-                let routes = &self.node.routes;
+            Path::Input if !to.is_disjoint(&self.received) => vec![(source.clone(), to.intersection(&self.received))],
+            Path::Output if !source.is_disjoint(&self.local) => vec![(source.intersection(&self.local), to.clone())],
+            Path::Forward if !routes.is_empty() => {
                 vec![(source.intersection(routes), to.clone()), (source.difference(routes), to.intersection(routes))]
             }
+            Path::Input | Path::Output | Path::Forward => Vec::new(),
         };
         pairs.retain(|(source, to)| Family::ALL.iter().any(|family| source.has(*family) && to.has(*family)));
         let mut clipped: Vec<_> = pairs.into_iter().map(|(source, to)| (source, to, Default::default())).collect();
-        let from = match path {
-            Path::Input => AddressSet::default(),
-            Path::Output => source.intersection(&self.local),
-            Path::Forward => source.intersection(&self.node.routes),
-        };
-        if !destination.names.is_empty() && !from.is_empty() {
-            clipped.push((from, AddressSet::full(), destination.names.clone()));
+        if !destination.names.is_empty() {
+            let from = match path {
+                Path::Input => AddressSet::default(),
+                Path::Output => source.intersection(&self.local),
+                Path::Forward => source.intersection(routes),
+            };
+            if !from.is_empty() {
+                clipped.push((from, AddressSet::full(), destination.names.clone()));
+            }
         }
         clipped
     }
@@ -150,6 +159,10 @@ impl Compiler<'_> {
     fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for rule in &self.rules {
+            let (missing, header) = (self.interface(rule).err(), extension_header(rule));
+            if missing.is_none() && header.is_none() {
+                continue;
+            }
             let clips = |path| {
                 rule.directions().flat_map(move |(source, destination)| self.clip(path, &source.addresses, destination))
             };
@@ -158,9 +171,9 @@ impl Compiler<'_> {
                 continue;
             }
             if concerned.any(|(source, destination, _)| source.has(Family::V6) && destination.has(Family::V6)) {
-                warnings.extend(extension_header(rule));
+                warnings.extend(header);
             }
-            if let Err(via) = self.interface(rule) {
+            if let Some(via) = missing {
                 let node = &self.node.name;
                 let message = format!("node `{node}` has no interface `{via}`, so it does not open this rule");
                 warnings.push(
