@@ -11,4 +11,5 @@ pub mod matrix;
 mod parallel;
 pub mod plan;
 pub mod question;
+pub mod ruleset;
 pub mod words;

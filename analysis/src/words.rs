@@ -4,6 +4,7 @@
 //! ports. Out: lines whose union is exactly the set; where one of the policy's rules is whole in it,
 //! the line is that rule. Never: "about"; lines may overlap, but none says too much.
 
+pub mod conditions;
 mod ends;
 mod pieces;
 mod services;
@@ -99,6 +100,16 @@ impl<'a> Words<'a> {
         self.names.end(addresses, None)
     }
 
+    /// Addresses, of which those of one family count when there are no others.
+    pub fn end_of_any_family(&self, addresses: &AddressSet) -> End {
+        let family = match (addresses.v4.is_empty(), addresses.v6.is_empty()) {
+            (false, true) => Some(Family::V4),
+            (true, false) => Some(Family::V6),
+            _ => None,
+        };
+        self.names.end(addresses, family)
+    }
+
     /// In order of the words. `rows` are what the operator's rules ask, to be used where they fit.
     pub fn lines(&self, packets: &Packets, rows: &Packets) -> Vec<Line> {
         let lines = self.lines_of(packets, &Tags::default(), rows);
@@ -183,10 +194,10 @@ impl<'a> Words<'a> {
                 (Some(name), _) if holds && is_anywhere && answer.is_none() => answer = Some(name.to_owned()),
                 (Some(name), _) if holds => line.conditions.push(format!("if {name} resolves to it")),
                 (Some(name), _) => line.conditions.push(format!("unless {name} resolves to it")),
-                (None, Variable::Holds(text)) if holds => line.conditions.push(text.to_string()),
-                (None, Variable::Holds(text)) => line.conditions.push(format!("not {text}")),
-                // No policy asks for anything else.
-                (None, other) => line.conditions.push(format!("{other:?}")),
+                // A policy's own words need no marks around them.
+                (None, Variable::Holds(text)) if text.starts_with("via ") && holds => line.conditions.push(text.to_string()),
+                (None, Variable::Holds(text)) if text.starts_with("via ") => line.conditions.push(format!("not {text}")),
+                (None, other) => line.conditions.push(conditions::text(other, values, A::FAMILY)),
             }
         }
         let services = match A::FAMILY {

@@ -62,7 +62,8 @@ impl Budget {
         Self { whole: steps, left: steps }
     }
 
-    fn spend(&mut self, steps: u64) -> Result<(), Exhausted> {
+    /// Takes work off it that is done elsewhere.
+    pub fn spend(&mut self, steps: u64) -> Result<(), Exhausted> {
         self.left = self.left.checked_sub(steps).ok_or(Exhausted { steps: self.whole })?;
         Ok(())
     }

@@ -69,7 +69,7 @@ pub struct BaseChain {
 }
 
 /// What decides, and what happens on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Decision {
     pub verdict: FilterVerdict,
     /// Index into [`Filter::rules`]; `None` for a chain's policy.
