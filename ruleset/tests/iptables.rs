@@ -1,6 +1,10 @@
-//! What iptables' rules do, as `ruleset::iptables` reads them.
+//! What iptables' rules do, as `ruleset::iptables` reads and writes them.
 
 #[path = "iptables/packets.rs"]
 mod packets;
+#[path = "iptables/rulesets.rs"]
+mod rulesets;
 #[path = "iptables/spec.rs"]
 mod spec;
+#[path = "iptables/written.rs"]
+mod written;

@@ -3,7 +3,7 @@
 //! In: all masks of a text. Out: variables for groups of bits that no mask takes apart, so that two
 //! questions about the same bits are about the same variable, whatever their masks.
 
-use ringwall_packet::{Interval, IntervalSet, Variable, truth};
+use ringwall_packet::{Interval, IntervalSet, Variable};
 
 use super::values::number;
 
@@ -51,11 +51,10 @@ impl Marks {
     }
 
     fn one(&self, group: u32, value: u32, is_not: bool) -> (Variable, IntervalSet<u128>) {
-        if group.is_power_of_two() {
-            return (Variable::Holds(format!("{} & {group:#x}", self.field).into()), truth((value != 0) != is_not));
-        }
-        let field = if group == u32::MAX { self.field.to_owned() } else { format!("{} & {group:#x}", self.field) };
-        let last = if value == group { u128::MAX } else { value.into() };
+        let field = if group == u32::MAX { self.field.to_owned() } else { format!("{} and {group:#010x}", self.field) };
+        // Between a masked value and the next one lies none; after the greatest there is none.
+        let step = 1u128 << group.trailing_zeros();
+        let last = if value == group { u128::MAX } else { u128::from(value) + step - 1 };
         let set = IntervalSet::from(Interval::new(value.into(), last).expect("an ordered pair"));
         (Variable::Field(field.into()), if is_not { set.complement() } else { set })
     }

@@ -4,7 +4,7 @@
 //! up; an option that is not known is a variable of its own, or a mistake where nothing could ask it.
 
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
-use ringwall_packet::{Family, Interval, IntervalSet, Protocol, State, UpperCube, Variable, interface, interfaces_from};
+use ringwall_packet::{Family, Interval, IntervalSet, Protocol, State, UpperCube, Variable, interface, interfaces_from, truth};
 
 use super::asks::{Asks, Free, TooMany, holds, states, when};
 use super::blocks::Report;
@@ -543,7 +543,7 @@ impl<'t, A: Version> Parser<'t, '_, A> {
                 "--ctdir" => match (value.to_ascii_uppercase().as_str(), asked.is_not) {
                     ("ORIGINAL", is_not) | ("REPLY", is_not) => {
                         let is_reply = value.eq_ignore_ascii_case("REPLY") != is_not;
-                        with.and(&[holds("ct direction reply", is_reply)])?;
+                        with.variable(Variable::Field("ct direction".into()), &truth(is_reply));
                         false
                     }
                     _ => true,

@@ -9,10 +9,14 @@ mod icmp;
 mod ipset;
 mod marks;
 mod matches;
+mod meaning;
+mod proof;
 mod protocols;
 mod read;
 mod tokens;
 mod values;
 mod walk;
+mod write;
 
 pub use read::{Text, is_iptables, read};
+pub use write::{Proved, Refusal, Unwritten, warnings, write};
