@@ -8,6 +8,7 @@ mod chains;
 mod claim;
 mod layout;
 mod linear;
+pub mod read;
 mod text;
 mod transaction;
 
