@@ -187,8 +187,8 @@ struct Way<'a> {
     nodes: Vec<OnTheWay<'a>>,
     /// Every node's own addresses.
     local: AddressSet,
-    /// Addresses at which, or on the way to which, something is enforced.
-    enforced: AddressSet,
+    /// What meets no node that enforces.
+    unseen: Table<()>,
     /// From a node to itself, for each.
     to_itself: Table<()>,
 }
@@ -213,15 +213,15 @@ impl<'a> Way<'a> {
         };
         let nodes: Vec<OnTheWay<'a>> = policy.nodes.values().map(of).collect();
         let enforcing = || nodes.iter().filter(|on| on.node.stage == Stage::Enforce);
-        let mut enforced: AddressSet = enforcing().map(|on| on.own.union(&on.node.routes)).collect();
-        if enforcing().next().is_some() {
-            enforced = enforced.union(&many);
-        }
+        let enforced: AddressSet = enforcing().map(|on| on.own.union(&on.node.routes)).collect();
+        // What is sent to many is judged by each that receives it.
+        let unseen_destinations = if enforcing().next().is_some() { enforced.union(&many) } else { enforced.clone() }.complement();
+        let unseen = all(&enforced.complement(), &unseen_destinations);
         let mut to_itself = Table::default();
         for on in &nodes {
             to_itself.push(&on.own, &on.own, &UpperSet::any(), &Conditions::default(), ());
         }
-        Self { policy, local: nodes.iter().map(|on| on.own.clone()).collect(), nodes, enforced, to_itself }
+        Self { policy, local: nodes.iter().map(|on| on.own.clone()).collect(), nodes, unseen, to_itself }
     }
 
     fn part(&self, piece: Piece, witness: Witness) -> Part {
@@ -229,8 +229,6 @@ impl<'a> Way<'a> {
         let verdict = self.policy.verdict(decider);
         let mut points: Vec<Point> = self.nodes.iter().flat_map(|on| on.points(&packets, verdict)).collect();
         points.sort();
-        let outside = self.enforced.complement();
-        let unseen = all(&outside, &outside);
         Part {
             decider,
             verdict,
@@ -238,7 +236,7 @@ impl<'a> Way<'a> {
             points,
             foreign_sources: packets.sources().difference(&self.local),
             foreign_destinations: packets.destinations().difference(&self.local),
-            unenforced: if verdict == Verdict::Accept { Packets::default() } else { packets.within(&unseen) },
+            unenforced: if verdict == Verdict::Accept { Packets::default() } else { packets.within(&self.unseen) },
             packets,
         }
     }

@@ -13,7 +13,7 @@ use ringwall_compile::compile;
 use ringwall_packet::{Address, AddressSet, Budget, Flow, FlowSet, Matches, Protocol, Space, Upper, Variable};
 use ringwall_policy::{Name, Policy, Question, Verdict, is_answer, receivable, uses_interface};
 use ringwall_policy_file::{Form, Input, Values, ask, draft, parse};
-use ringwall_ruleset::Path;
+use ringwall_ruleset::{Path, Ruleset};
 
 const NOW: u64 = 1_800_000_000;
 const STEPS: u64 = 10_000_000;
@@ -177,10 +177,9 @@ fn answered(policy: &Policy, question: &Question) -> Can {
 }
 
 /// The points at which nodes meet a flow, with what their rulesets make of it.
-fn met(policy: &Policy, flow: &Flow, beyond: Beyond) -> Vec<(Beyond, Point)> {
+fn met(policy: &Policy, rulesets: &[Ruleset], flow: &Flow, beyond: Beyond) -> Vec<(Beyond, Point)> {
     let mut met = Vec::new();
-    for node in policy.nodes.values() {
-        let (ruleset, _) = compile(policy, node.name.as_str()).expect("a node of the policy");
+    for (node, ruleset) in policy.nodes.values().zip(rulesets) {
         let (from, to) = (node.local().contains(flow.source()), node.local().contains(flow.destination()));
         let many = receivable(policy.internal.as_ref()).contains(flow.destination());
         let routed = node.routes.contains(flow.source()) || node.routes.contains(flow.destination());
@@ -210,7 +209,7 @@ fn met(policy: &Policy, flow: &Flow, beyond: Beyond) -> Vec<(Beyond, Point)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_global_rejects: 100_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, max_global_rejects: 100_000, ..ProptestConfig::default() })]
 
     #[test]
     fn can_agrees_with_the_policy_and_with_each_node(text in policies(), asked in questions()) {
@@ -221,6 +220,8 @@ proptest! {
         let packets = disjoint(&question.packets());
         let found = answered(&policy, &question);
         let mut verdicts = BTreeSet::new();
+        let compiled = |node: &Name| compile(&policy, node.as_str()).expect("a node of the policy").0;
+        let rulesets: Vec<Ruleset> = policy.nodes.keys().map(compiled).collect();
         for flow in flows() {
             for beyond in Beyond::ALL {
                 let inside = count(&packets, &flow, beyond);
@@ -238,7 +239,7 @@ proptest! {
                 prop_assert_eq!(parts[0].verdict, judged.verdict, "{}", flow);
                 prop_assert_eq!(policy.reason(parts[0].decider), judged.reason, "{}", flow);
                 verdicts.insert(judged.verdict == Verdict::Accept);
-                for (here, point) in met(&policy, &flow, beyond) {
+                for (here, point) in met(&policy, &rulesets, &flow, beyond) {
                     if count(&packets, &flow, here) == 0 {
                         continue;
                     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use ringwall_analysis::can::{Answer, Can, Part, Point, can};
 use ringwall_analysis::question::disjoint;
@@ -12,8 +13,8 @@ use ringwall_policy_file::{Form, draft};
 use ringwall_ruleset::Path;
 use serde_json::{Value, json};
 
-use crate::Failure;
-use crate::policy::PolicyArgs;
+use crate::{Failure, ruleset};
+use crate::policy::{Bindings, PolicyArgs};
 use crate::question::{self, Asking, BudgetArgs, asked, described, name_of, unknown};
 use crate::terminal::{Exit, ListOutput, Terminal, print, print_csv, print_json, print_ndjson};
 
@@ -27,13 +28,21 @@ Examples:
   ringwall can 'internet -> any' policy.yaml             without services: about all of them
   ringwall can 'cluster <-> cluster icmp/echo-request' policy.yaml
   ringwall can 'web -> partners https via vpn' policy.yaml
-  ringwall can 'users -> primary tcp/443' policy.yaml -o json | jq .answer")]
+  ringwall can 'users -> primary tcp/443' policy.yaml -o json | jq .answer
+  ringwall can '198.51.100.7 -> any ssh' --ruleset v4.rules v6.rules     what a machine's rules do now
+  nft list ruleset | ringwall can 'internet -> 192.0.2.10' --hook input --in eth0 --ruleset -")]
 pub struct Args {
-    /// `A -> B SERVICES`: ends and services as in a rule of the policy; addresses too.
-    #[arg(value_name = "QUESTION")]
-    question: String,
+    /// `A -> B SERVICES`: ends and services as in a rule of the policy; addresses too. Of a ruleset, ends
+    /// are addresses, prefixes, `any`, `internet` and `internal` (private prefixes).
+    #[arg(value_name = "QUESTION", required_unless_present = "ruleset")]
+    question: Option<String>,
+    /// The policy: a file, or a folder with its *.yaml files.
+    #[arg(value_name = "POLICY", env = "RINGWALL_POLICY", required_unless_present = "ruleset")]
+    policy: Option<PathBuf>,
     #[command(flatten)]
-    policy: PolicyArgs,
+    bindings: Bindings,
+    #[command(flatten)]
+    ruleset: ruleset::can::Args,
     #[command(flatten)]
     budget: BudgetArgs,
     #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
@@ -41,8 +50,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
-    let asking = Asking::new(&args.policy, terminal)?;
-    let question = asking.question(&args.question, Form::Flow, terminal)?;
+    if !args.ruleset.ruleset.is_empty() {
+        let (question, about) = args.ruleset.question(args.question.as_deref())?;
+        return ruleset::can::run(&about, &question, &args.budget, args.output, terminal);
+    }
+    let (Some(question), Some(policy)) = (&args.question, &args.policy) else {
+        return Err(Failure::new(Exit::Usage, "a question and a policy are wanted"));
+    };
+    let asking = Asking::new(&PolicyArgs { policy: policy.clone(), bindings: args.bindings.clone() }, terminal)?;
+    let question = asking.question(question, Form::Flow, terminal)?;
     let answer = match can(&asking.policy, &asking.table, &question, asking.now, &mut args.budget.budget()) {
         Ok(answer) => answer,
         Err(exhausted) => {
@@ -161,7 +177,7 @@ impl<'a> Report<'a> {
     }
 
     fn end(&self, set: &AddressSet) -> String {
-        self.words.end(set).short(4)
+        self.words.end_of_any_family(set).short(4)
     }
 
     /// What of a part no node stops, though it is not allowed.
@@ -233,8 +249,8 @@ impl<'a> Report<'a> {
                 "flows": lines.iter().map(question::line).collect::<Vec<_>>(),
                 "points": part.points.iter().map(point_json).collect::<Vec<_>>(),
                 "not_managed": {
-                    "sources": self.words.end(&part.foreign_sources).words,
-                    "destinations": self.words.end(&part.foreign_destinations).words,
+                    "sources": self.words.end_of_any_family(&part.foreign_sources).to_string(),
+                    "destinations": self.words.end_of_any_family(&part.foreign_destinations).to_string(),
                 },
                 "enforced_by_no_node": self.words.lines(&part.unenforced, &Packets::default())
                     .iter().map(question::line).collect::<Vec<_>>(),

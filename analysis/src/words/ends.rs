@@ -103,7 +103,11 @@ impl Names {
         let best = without.min_by_key(|(_, (except, unnamed))| except.len() + unnamed);
         match best {
             Some((name, (except, bare))) if 1 + except.len() + bare < cost => end(vec![name.clone()], except, bare),
-            _ => end(words, Vec::new(), unnamed),
+            _ if unnamed == 0 => end(words, Vec::new(), 0),
+            _ => match several_except_one(list, &set) {
+                Some((names, except)) if names.len() + except.len() < cost => end(names, except, 0),
+                _ => end(words, Vec::new(), unnamed),
+            },
         }
     }
 
@@ -117,6 +121,16 @@ impl Names {
 const EXCEPT_MAX: usize = 16;
 /// With more names than this, one too many is left where it is.
 const PRUNE_MAX: usize = 32;
+
+/// Names whose union is the set with one more name that it has nothing of, and that name.
+fn several_except_one(list: &[(String, AddressSet)], set: &AddressSet) -> Option<(Vec<String>, Vec<String>)> {
+    let apart = list.iter().filter(|(_, known)| known.is_disjoint(set)).take(EXCEPT_MAX);
+    let named = apart.filter_map(|(name, known)| {
+        let (words, unnamed) = cover(list, &set.union(known));
+        (unnamed == 0 && !words.contains(name)).then(|| (words, vec![name.clone()]))
+    });
+    named.min_by_key(|(words, _)| words.len())
+}
 
 fn only(set: &AddressSet, family: Option<Family>) -> AddressSet {
     match family {
