@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use crate::Result;
 
 /// Each with Debian's package of it.
-const TOOLS: [(&str, &str); 4] = [("nft", "nftables"), ("ip", "iproute2"), ("unshare", "util-linux"), ("mount", "mount")];
+const TOOLS: [(&str, &str); 5] =
+    [("nft", "nftables"), ("iptables-restore", "iptables"), ("ip", "iproute2"), ("unshare", "util-linux"), ("mount", "mount")];
 
 /// Installs what is missing on Debian and its like when this is root; else says what to install.
 pub fn ensure() -> Result<()> {

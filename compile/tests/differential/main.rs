@@ -25,6 +25,17 @@ fn keys_of_every_set_and_map_are_disjoint() {
 }
 
 #[test]
+fn model_and_kernel_agree_about_iptables() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let tally = campaign::iptables(FLOWS, 1, now).unwrap();
+    println!("{tally}");
+    assert!(tally.disagreements.is_empty(), "{}\n{tally}", tally.disagreements.join("\n"));
+    assert!(tally.nodes > 15, "too few texts to mean much: {tally}");
+    assert!(tally.accepted * 100 >= tally.flows * 25, "too few accepted to mean much: {tally}");
+    assert!(tally.on_boundary * 100 >= tally.flows * 50, "too few on boundaries to mean much: {tally}");
+}
+
+#[test]
 fn model_and_kernel_agree() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let seeds = match std::env::var("RINGWALL_SEED") {

@@ -4,6 +4,8 @@
 //! verdict that was not seen in the kernel.
 
 #[cfg(test)]
+mod iptables;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod kinds;
@@ -16,6 +18,8 @@ mod sequences;
 mod testbed;
 mod world;
 
+#[cfg(test)]
+pub use iptables::iptables;
 #[cfg(test)]
 pub use keys::overlaps;
 #[cfg(test)]

@@ -87,6 +87,14 @@ impl<'lab> Testbed<'lab> {
         Ok(self.host.run(|| nft.load(text))??)
     }
 
+    /// Loads the filter tables of both families with iptables' own programs.
+    pub fn restore(&self, v4: &str, v6: &str) -> Result<()> {
+        for (program, text) in [("iptables-restore", v4), ("ip6tables-restore", v6)] {
+            self.host.output(program, &[], text)?;
+        }
+        Ok(())
+    }
+
     pub fn enforced(&mut self) -> Result<Enforced> {
         Ok(enforced(&mut self.netfilter)?)
     }
