@@ -1,5 +1,7 @@
 //! What iptables' rules do, as `ruleset::iptables` reads and writes them.
 
+#[path = "iptables/kernel.rs"]
+mod kernel;
 #[path = "iptables/packets.rs"]
 mod packets;
 #[path = "iptables/rulesets.rs"]

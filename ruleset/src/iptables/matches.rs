@@ -47,6 +47,7 @@ struct Module<'t> {
 }
 
 /// `! --dport 80`.
+#[derive(Clone)]
 struct Asked<'t> {
     is_not: bool,
     name: Token<'t>,
@@ -131,11 +132,12 @@ impl<'t, A: Version> Parser<'t, '_, A> {
     /// Sorts the words into what every rule may ask, modules and the target.
     fn words(&mut self, words: Vec<Token<'t>>) {
         let mut words = words.into_iter().peekable();
-        let mut is_not = false;
+        let (mut is_not, mut last_not) = (false, None);
         let mut in_target = false;
         while let Some(word) = words.next() {
             if !word.quoted && word.text == "!" {
                 is_not = !is_not;
+                last_not = Some(word);
                 continue;
             }
             let is_core = word.is_option() && CORE.contains(&&*word.text);
@@ -163,13 +165,7 @@ impl<'t, A: Version> Parser<'t, '_, A> {
                     words.next();
                     continue;
                 }
-                "" if !word.is_option() && !in_target && negated => {
-                    // The old way: `--dport ! 80`.
-                    if let Some(asked) = self.modules.last_mut().and_then(|module| module.options.last_mut()) {
-                        asked.is_not = !asked.is_not;
-                        self.condition.push("!".into());
-                    }
-                }
+                "" if negated && !word.is_option() => self.wrong(&word, "`!` before what is no option", "expected an option after it"),
                 _ => {}
             }
             if is_core {
@@ -214,6 +210,9 @@ impl<'t, A: Version> Parser<'t, '_, A> {
             } else {
                 self.wrong(&word, format!("`{}` belongs to no option", word.text), "not understood");
             }
+        }
+        if let Some(word) = last_not.filter(|_| is_not) {
+            self.wrong(&word, "`!` before nothing", "expected an option after it");
         }
     }
 
@@ -650,21 +649,27 @@ impl<'t, A: Version> Parser<'t, '_, A> {
         Ok(())
     }
 
-    /// xt_time: from the first second to the last, in UTC.
+    /// xt_time: from the first second to the last, in UTC; what it asks of the day itself is not followed.
     fn time(&mut self, module: &Module<'t>) -> Result<(), TooMany> {
-        let is_plain = |asked: &Asked<'_>| matches!(&*asked.name.text, "--datestart" | "--datestop" | "--utc") && !asked.is_not;
-        let times: Option<Vec<_>> = module.options.iter().filter(|asked| asked.name.text != "--utc").map(|asked| values::time(asked.value())).collect();
-        let Some(times) = times.filter(|_| module.options.iter().all(is_plain)) else {
+        let is_day = |asked: &&Asked<'_>| matches!(&*asked.name.text, "--datestart" | "--datestop");
+        let is_plain = |asked: &Asked<'_>| !asked.is_not && !matches!(&*asked.name.text, "--kerneltz" | "--localtz" | "--contiguous");
+        let days: Option<Vec<_>> = module.options.iter().filter(is_day).map(|asked| Some((asked, values::time(asked.value())?))).collect();
+        let Some(days) = days.filter(|_| module.options.iter().all(is_plain)) else {
             self.free(module, "times of the day are not followed");
             return Ok(());
         };
         let (mut first, mut last) = (0, LAST_TIME);
-        for (asked, time) in module.options.iter().filter(|asked| asked.name.text != "--utc").zip(times) {
+        for (asked, time) in days {
             if asked.name.text == "--datestart" { first = time } else { last = time }
         }
         match Interval::new(u128::from(first), u128::from(last)) {
             Some(interval) => self.asks.variable(Variable::Clock, &interval.into()),
             None => self.asks.nothing(),
+        }
+        let rest = module.options.iter().filter(|asked| !is_day(asked) && asked.name.text != "--utc").cloned();
+        let rest = Module { name: module.name.clone(), span: module.span, options: rest.collect() };
+        if !rest.options.is_empty() {
+            self.free(&rest, "times of the day are not followed");
         }
         Ok(())
     }
