@@ -7,14 +7,15 @@
 //! decisions, of which at least one is not shared. So each such pair whose rows meet is looked at: what
 //! the rows before them, in either list, leave of both. Mostly that is nothing.
 
-use super::grid::{Grid, Region};
+use super::grid::{self, Grid, Region, Span};
 use super::index::Index;
-use super::search::Search;
+use super::search::{Search, Short};
 use super::{Budget, Change, Exhausted, Row, align, parallel};
 use crate::matches::{Address, Matches};
 
-/// Pairs that one thread takes at a time.
-const CHUNK: usize = 1024;
+/// Rows, and pairs of rows, that one thread takes at a time.
+const ROWS: usize = 128;
+const PAIRS: usize = 512;
 /// Rows that are looked at one by one rather than asked for.
 const FEW: usize = 64;
 
@@ -39,24 +40,33 @@ pub(super) fn of<A: Address, D, E>(
     let grid = Grid::new(&matches);
     let index = Index::new(&grid);
     let is_same = |b: usize, a: usize| same(before.get(b).map(|row| &row.decision), after.get(a).map(|row| &row.decision));
-    let pairs = lists.pairs(&grid, &index, is_same, budget)?;
-    let found = parallel::chunks(pairs.len(), CHUNK, |chunk, found: &mut Vec<(u64, Result<Found, Exhausted>)>| {
-        let mut own = budget.clone();
-        let mut look = Look { lists: &lists, grid: &grid, index: &index, search: Search::new(&grid), scratch: Vec::new(), meeting: Vec::new(), of: None, rows: Vec::new() };
+    let mut suspects = lists.suspects(&grid, &index, is_same, budget)?;
+    let until = parallel::chunks(suspects.len(), ROWS, |chunk, until: &mut Vec<u32>| {
+        let mut search = Search::new(&grid);
+        until.extend(suspects[chunk].iter().map(|suspect| lists.until_at_most(&grid, &mut search, suspect)));
+    });
+    lists.keep_open(&mut suspects, &until);
+    let work = |chunk: std::ops::Range<usize>, budget: &mut Budget| lists.until(&grid, &suspects[chunk], budget);
+    let until = spending(suspects.len(), ROWS, budget, work)?;
+    lists.keep_open(&mut suspects, &until);
+    let pairs = lists.pairs(&suspects);
+    let mut changes = spending(pairs.len(), PAIRS, budget, |chunk, budget| {
+        let mut look = Look {
+            lists: &lists,
+            grid: &grid,
+            index: &index,
+            search: Search::new(&grid),
+            scratch: Vec::new(),
+            meeting: Vec::new(),
+            of: None,
+            rows: Vec::new(),
+        };
         let mut all = Vec::new();
         for &(b, a) in &pairs[chunk] {
-            match look.at(b, a, &mut own) {
-                Ok(left) => all.extend(left.into_iter().map(|left| (b, a, left))),
-                Err(exhausted) => return found.push((0, Err(exhausted))),
-            }
+            all.extend(look.at(b, a, budget)?.into_iter().map(|left| (b, a, left)));
         }
-        found.push((budget.left - own.left, Ok(all)));
-    });
-    let mut changes = Vec::new();
-    for (steps, found) in found {
-        budget.spend(steps)?;
-        changes.extend(found?);
-    }
+        Ok(all)
+    })?;
     // In the rows' order; no row at all comes last.
     changes.sort_by_key(|(b, a, _)| (*b, *a));
     Ok(changes
@@ -69,7 +79,34 @@ pub(super) fn of<A: Address, D, E>(
         .collect())
 }
 
-type Found = Vec<(u32, u32, Region)>;
+/// Does `work` on all cores. Each part may spend all that is left; together they may not.
+fn spending<T: Send>(
+    items: usize,
+    chunk: usize,
+    budget: &mut Budget,
+    work: impl Fn(std::ops::Range<usize>, &mut Budget) -> Result<Vec<T>, Exhausted> + Sync,
+) -> Result<Vec<T>, Exhausted> {
+    let left = budget.clone();
+    let parts = parallel::chunks(items, chunk, |range, parts: &mut Vec<(u64, Result<Vec<T>, Exhausted>)>| {
+        let mut own = left.clone();
+        let done = work(range, &mut own);
+        parts.push((left.left - own.left, done));
+    });
+    let mut all = Vec::new();
+    for (steps, done) in parts {
+        all.extend(done?);
+        budget.spend(steps)?;
+    }
+    Ok(all)
+}
+
+/// A row that is not shared, and those that it meets.
+struct Suspect {
+    row: usize,
+    meeting: Vec<u32>,
+    /// Places in the other list of rows that do not decide the same, in order.
+    others: Vec<u32>,
+}
 
 /// How the rows of the two lists stand in one grid: those of the first list, then one that matches
 /// everything (no row decides), then those that only the second has.
@@ -119,41 +156,160 @@ impl Lists {
         row.checked_sub(self.before).map_or_else(|| self.partner[row], |at| Some(self.added[at]))
     }
 
-    fn is_before(&self, row: usize) -> bool {
-        row < self.before
+    /// The rows that are not shared, with the rows of the other list that meet them and do not decide
+    /// the same.
+    fn suspects(&self, grid: &Grid, index: &Index<'_>, same: impl Fn(usize, usize) -> bool, budget: &mut Budget) -> Result<Vec<Suspect>, Exhausted> {
+        let mut suspects = spending(self.changed.len(), ROWS, budget, |chunk, budget| {
+            let mut scratch = Vec::new();
+            let of = |row: &usize| {
+                let mut meeting = Vec::new();
+                if !grid.is_void(*row) {
+                    index.meeting(&grid.region(*row), grid.rows(), &mut scratch, &mut meeting);
+                }
+                budget.spend(meeting.len() as u64 + 1)?;
+                Ok(Suspect { row: *row, meeting, others: Vec::new() })
+            };
+            self.changed[chunk].iter().map(of).collect()
+        })?;
+        for suspect in &mut suspects {
+            let meeting = suspect.meeting.iter().map(|other| *other as usize);
+            if suspect.row < self.before {
+                let others = meeting.filter_map(|other| self.after(other));
+                suspect.others = others.filter(|a| !same(suspect.row, *a)).map(number).collect();
+            } else {
+                let a = self.added[suspect.row - self.before];
+                suspect.others = meeting.filter(|other| *other < self.before && !same(*other, a)).map(number).collect();
+            }
+            suspect.others.sort_unstable();
+        }
+        suspects.retain(|suspect| !suspect.others.is_empty());
+        Ok(suspects)
     }
 
-    /// Pairs of rows, a place in each list, that meet, are not shared and do not decide the same.
-    fn pairs(&self, grid: &Grid, index: &Index<'_>, same: impl Fn(usize, usize) -> bool, budget: &mut Budget) -> Result<Vec<(u32, u32)>, Exhausted> {
-        let number = |at: usize| u32::try_from(at).expect("rows are u32");
-        let (mut pairs, mut scratch, mut meeting) = (Vec::new(), Vec::new(), Vec::new());
-        for &row in &self.changed {
-            if grid.is_void(row) {
-                continue;
-            }
-            let region = grid.region(row);
-            meeting.clear();
-            index.meeting(&region, grid.rows(), &mut scratch, &mut meeting);
-            budget.spend(meeting.len() as u64)?;
-            let others = meeting.iter().map(|other| *other as usize);
-            if self.is_before(row) {
-                // One row before it that takes all of it: it decides nothing.
-                if others.clone().take_while(|other| *other < row).any(|other| grid.covers(other, &region)) {
-                    continue;
+    /// By its place in the list that a suspect is not of: whether a row is before it in its own list, and its
+    /// place in the other.
+    fn place(&self, suspect: &Suspect, row: u32) -> (bool, Option<usize>) {
+        let row = row as usize;
+        match suspect.row.checked_sub(self.before) {
+            None => (row < suspect.row, self.after(row)),
+            Some(at) => (self.after(row).is_some_and(|after| after < self.added[at]), Some(row).filter(|row| *row < self.before)),
+        }
+    }
+
+    /// A place in the other list from which on nothing of a row is open: those before it in its own list and
+    /// those before the place have taken all of it. The first such place where one row does it, or rows that
+    /// are short of it in one field; [`u32::MAX`] if none do.
+    fn until_at_most(&self, grid: &Grid, search: &mut Search<'_>, suspect: &Suspect) -> u32 {
+        /// Rows that are short in one field that are put together.
+        const MOST: usize = 64;
+        let region = grid.region(suspect.row);
+        let mut until = u32::MAX;
+        let mut slabs: Vec<(u32, usize, u32)> = Vec::new();
+        for &row in &suspect.meeting {
+            let from = match self.place(suspect, row) {
+                (true, _) => 0,
+                (false, Some(place)) => number(place) + 1,
+                (false, None) => continue,
+            };
+            if from < until {
+                match search.short_of(row, &region) {
+                    Short::Nothing => until = from,
+                    Short::One(axis) => slabs.push((from, axis, row)),
+                    Short::More => {}
                 }
-                pairs.extend(others.filter_map(|other| self.after(other)).filter(|a| !same(row, *a)).map(|a| (number(row), number(a))));
-            } else {
-                let a = self.added[row - self.before];
-                if others.clone().any(|other| self.after(other).is_some_and(|other| other < a) && grid.covers(other, &region)) {
-                    continue;
-                }
-                // Pairs of which neither is shared are there already.
-                let shared = others.filter(|other| self.is_before(*other) && self.partner[*other].is_some());
-                pairs.extend(shared.filter(|b| !same(*b, a)).map(|b| (number(b), number(a))));
             }
         }
-        Ok(pairs)
+        slabs.retain(|(from, ..)| *from < until);
+        slabs.sort_unstable();
+        slabs.truncate(MOST);
+        let mut left: Vec<(usize, Vec<Span>)> = Vec::new();
+        for (from, axis, row) in slabs {
+            let at = left.iter().position(|(known, _)| *known == axis).unwrap_or_else(|| {
+                left.push((axis, region.field(axis).to_vec()));
+                left.len() - 1
+            });
+            left[at].1 = grid::difference(&left[at].1, grid.field(row as usize, axis).to_vec());
+            if left[at].1.is_empty() {
+                return from;
+            }
+        }
+        until
     }
+
+    /// The same, as exactly as looking into it tells.
+    fn until(&self, grid: &Grid, suspects: &[Suspect], budget: &mut Budget) -> Result<Vec<u32>, Exhausted> {
+        /// Others that are rather looked at one by one.
+        const FEW: usize = 2;
+        let mut all = Vec::new();
+        let mut search = Search::new(grid);
+        for suspect in suspects {
+            let region = grid.region(suspect.row);
+            let others = &suspect.others;
+            let mut is_covered = |until: u32| {
+                let is_earlier = |row: &&u32| {
+                    let (is_earlier, place) = self.place(suspect, **row);
+                    is_earlier || place.is_some_and(|place| place < until as usize)
+                };
+                let rows: Vec<u32> = suspect.meeting.iter().filter(is_earlier).copied().collect();
+                search.is_covered(&region, &rows, &mut Vec::new(), budget)
+            };
+            if others.len() <= FEW {
+                all.push(u32::MAX);
+            } else if is_covered(others[0])? {
+                all.push(others[0]);
+            } else if is_covered(others[others.len() - 1])? {
+                let (mut open, mut covered) = (0, others.len() - 1);
+                while open + 1 < covered {
+                    let middle = open.midpoint(covered);
+                    if is_covered(others[middle])? { covered = middle } else { open = middle }
+                }
+                all.push(others[covered]);
+            } else {
+                all.push(u32::MAX);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes out of each row's others those that find nothing of it open, and those of which it finds
+    /// nothing open.
+    fn keep_open(&self, suspects: &mut Vec<Suspect>, until: &[u32]) {
+        // Rows that are no suspects, and others that are shared, are open all the way.
+        let mut of_row = vec![u32::MAX; self.before + self.added.len()];
+        for (suspect, until) in suspects.iter().zip(until) {
+            of_row[suspect.row] = *until;
+        }
+        for suspect in suspects.iter_mut() {
+            let until = of_row[suspect.row];
+            let is_first = suspect.row < self.before;
+            let own = if is_first { suspect.row } else { self.added[suspect.row - self.before] };
+            suspect.others.retain(|other| {
+                let row = if is_first { self.row_of[*other as usize] } else { *other as usize };
+                *other < until && (own < of_row[row] as usize)
+            });
+        }
+        suspects.retain(|suspect| !suspect.others.is_empty());
+    }
+
+    /// The pairs of rows that are left, a place in each list. One of which neither is shared stands here
+    /// once.
+    fn pairs(&self, suspects: &[Suspect]) -> Vec<(u32, u32)> {
+        let mut pairs = Vec::new();
+        for suspect in suspects {
+            let others = suspect.others.iter().copied();
+            if suspect.row < self.before {
+                pairs.extend(others.map(|a| (number(suspect.row), a)));
+            } else {
+                let a = number(self.added[suspect.row - self.before]);
+                pairs.extend(others.filter(|b| self.partner[*b as usize].is_some()).map(|b| (b, a)));
+            }
+        }
+        pairs
+    }
+}
+
+fn number(at: usize) -> u32 {
+    u32::try_from(at).expect("rows are u32")
 }
 
 /// What is needed for one pair after the other.

@@ -77,7 +77,7 @@ impl Region {
     }
 
     /// The spans of an axis, sorted and disjoint, at least one.
-    fn set_field(&mut self, axis: usize, mut field: Vec<Span>) {
+    pub(super) fn set_field(&mut self, axis: usize, mut field: Vec<Span>) {
         let (first, last) = (field[0], field[field.len() - 1]);
         self.spans[axis] = [first[0], last[1]];
         if field.len() == 1 {
@@ -208,6 +208,10 @@ impl Grid {
     pub(super) fn is_plain(&self, row: usize) -> bool {
         let width = self.axes.len();
         self.set_of.is_empty() || self.set_of[row * width..(row + 1) * width].iter().all(|set| *set == SINGLE)
+    }
+
+    pub(super) fn has_one_span(&self, row: usize, axis: usize) -> bool {
+        self.set_of.is_empty() || self.set_of[row * self.axes.len() + axis] == SINGLE
     }
 
     pub(super) fn field(&self, row: usize, axis: usize) -> &[Span] {
@@ -529,6 +533,31 @@ pub(super) fn intersection(a: &[Span], b: &[Span]) -> Vec<Span> {
     both
 }
 
+/// `a` without `b`, whose spans may be in any order and overlap.
+pub(super) fn difference(a: &[Span], mut b: Vec<Span>) -> Vec<Span> {
+    b.sort_unstable();
+    let mut left = Vec::new();
+    let mut b = b.into_iter().peekable();
+    for [first, last] in a {
+        let (mut from, mut is_done) = (*first, false);
+        while let Some(taken) = b.peek().copied().filter(|taken| taken[0] <= *last) {
+            if taken[0] > from {
+                left.push([from, taken[0] - 1]);
+            }
+            if taken[1] >= *last {
+                is_done = true;
+                break;
+            }
+            from = from.max(taken[1] + 1);
+            b.next();
+        }
+        if !is_done {
+            left.push([from, *last]);
+        }
+    }
+    left
+}
+
 fn meet(a: &[Span], b: &[Span]) -> bool {
     let (a, b) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     // The few look for themselves among the many.
@@ -539,7 +568,7 @@ fn meet(a: &[Span], b: &[Span]) -> bool {
     })
 }
 
-fn is_subset(a: &[Span], b: &[Span]) -> bool {
+pub(super) fn is_subset(a: &[Span], b: &[Span]) -> bool {
     let mut rest = b;
     a.iter().all(|span| {
         rest = &rest[rest.partition_point(|other| other[1] < span[0])..];

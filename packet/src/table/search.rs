@@ -27,6 +27,13 @@ pub(super) struct Search<'g> {
     cuts: u32,
 }
 
+/// In which fields a row does not take all of a box.
+pub(super) enum Short {
+    Nothing,
+    One(usize),
+    More,
+}
+
 /// Whether a box is open somewhere.
 enum Cut {
     Covered,
@@ -47,29 +54,110 @@ impl<'g> Search<'g> {
         if rows.is_empty() {
             return Ok(false);
         }
-        if let Some(one) = rows.iter().find(|row| self.grid.covers(**row as usize, region)) {
-            used.push(*one);
-            return Ok(true);
+        let mut slabs = Vec::new();
+        for row in rows {
+            match self.short_of(*row, region) {
+                Short::Nothing => {
+                    used.push(*row);
+                    return Ok(true);
+                }
+                Short::One(axis) => slabs.push((axis, *row)),
+                Short::More => {}
+            }
         }
+        let before = used.len();
         if region.is_plain() && rows.iter().all(|row| self.grid.is_plain(*row as usize)) {
             self.lists.clear();
             self.lists.extend(rows);
             self.boxes.clear();
             self.boxes.extend(&region.spans);
             self.cuts = CUTS;
-            let before = used.len();
             match self.cut(0, used, budget)? {
                 Cut::Covered => return Ok(true),
                 Cut::Open => return Ok(false),
                 Cut::Unsettled => used.truncate(before),
             }
         }
-        let mut fields = Fields::new(self.grid, region, rows);
+        let mut region = region.clone();
+        let mut rows = rows.to_vec();
+        if !self.trim(&mut region, &mut rows, slabs, used, budget)? {
+            return Ok(true);
+        }
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let mut fields = Fields::new(self.grid, &region, &rows, budget)?;
         let is_covered = !fields.open(0, &fields.all.clone(), None, budget)?;
         if is_covered {
             used.extend(rows.iter().enumerate().filter(|(at, _)| fields.used[at / 64] >> (at % 64) & 1 == 1).map(|(_, row)| *row));
         }
         Ok(is_covered)
+    }
+
+    /// In how many fields a row does not take all of a region.
+    pub(super) fn short_of(&self, row: u32, region: &Region) -> Short {
+        let mut short = Short::Nothing;
+        for (axis, (own, other)) in region.spans.iter().zip(self.grid.spans(row as usize)).enumerate() {
+            let is_full = other[0] <= own[0]
+                && own[1] <= other[1]
+                && (self.grid.has_one_span(row as usize, axis) || grid::is_subset(region.field(axis), self.grid.field(row as usize, axis)));
+            if !is_full {
+                match short {
+                    Short::Nothing => short = Short::One(axis),
+                    _ => return Short::More,
+                }
+            }
+        }
+        short
+    }
+
+    /// Takes out of `region` what rows take that are short of it in one field only, as long as there are
+    /// some; leaves in `rows` those that meet the rest. Whether there is a rest.
+    fn trim(&self, region: &mut Region, rows: &mut Vec<u32>, mut slabs: Vec<(usize, u32)>, used: &mut Vec<u32>, budget: &mut Budget) -> Result<bool, Exhausted> {
+        while !slabs.is_empty() {
+            budget.spend(rows.len() as u64)?;
+            // By where they begin, the longest first: so that few are needed.
+            let order = |(axis, row): &(usize, u32)| {
+                let span = self.grid.spans(*row as usize)[*axis];
+                (*axis, span[0], u32::MAX - span[1], *row)
+            };
+            slabs.sort_unstable_by_key(order);
+            for slabs in slabs.chunk_by(|a, b| a.0 == b.0) {
+                let axis = slabs[0].0;
+                // Those that earlier ones reach past are not needed.
+                let mut reach = None;
+                let mut taken: Vec<Span> = Vec::new();
+                for (_, row) in slabs {
+                    let last = self.grid.spans(*row as usize)[axis][1];
+                    if self.grid.has_one_span(*row as usize, axis) {
+                        if reach.is_some_and(|reach| last <= reach) {
+                            continue;
+                        }
+                        reach = Some(last);
+                    }
+                    used.push(*row);
+                    taken.extend(self.grid.field(*row as usize, axis));
+                }
+                let rest = grid::difference(region.field(axis), taken);
+                if rest.is_empty() {
+                    return Ok(false);
+                }
+                region.set_field(axis, rest);
+            }
+            rows.retain(|row| self.grid.meets(region, *row as usize));
+            slabs.clear();
+            for row in rows.iter() {
+                match self.short_of(*row, region) {
+                    Short::Nothing => {
+                        used.push(*row);
+                        return Ok(false);
+                    }
+                    Short::One(axis) => slabs.push((axis, *row)),
+                    Short::More => {}
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// As few of `rows` as take all of `region` together, in order: none of them can be spared, and where
@@ -104,7 +192,7 @@ impl<'g> Search<'g> {
         if rows.iter().any(|row| self.grid.covers(*row as usize, region)) {
             return Ok(Vec::new());
         }
-        let mut fields = Fields::new(self.grid, region, rows);
+        let mut fields = Fields::new(self.grid, region, rows, budget)?;
         let mut left = Vec::new();
         fields.open(0, &fields.all.clone(), Some(&mut left), budget)?;
         Ok(left)
@@ -196,9 +284,12 @@ struct Cases {
 }
 
 impl<'r> Fields<'r> {
-    fn new(grid: &Grid, region: &'r Region, rows: &[u32]) -> Self {
+    fn new(grid: &Grid, region: &'r Region, rows: &[u32], budget: &mut Budget) -> Result<Self, Exhausted> {
         let words = rows.len().div_ceil(64);
-        let mut fields: Vec<Field> = (0..grid.width()).filter_map(|axis| Field::new(grid, axis, region, rows, words)).collect();
+        let mut fields = Vec::new();
+        for axis in 0..grid.width() {
+            fields.extend(Field::new(grid, axis, region, rows, words, budget)?);
+        }
         // Few cases first; protocols before all, see `left`.
         fields.sort_by_key(|field| (field.axis != PROTOCOL, field.classes, field.axis));
         let mut all = vec![!0; words];
@@ -215,7 +306,7 @@ impl<'r> Fields<'r> {
         }
         let covered = fields.iter().map(|_| HashSet::default()).collect();
         let cases = fields.iter().map(|_| Cases::default()).collect();
-        Self { region, fields, words, all, full_from, covered, used: vec![0; words], cases }
+        Ok(Self { region, fields, words, all, full_from, covered, used: vec![0; words], cases })
     }
 
     /// Whether anything is open from field `at` on, with these rows left. With `left`, all that is open is
@@ -336,7 +427,7 @@ struct Field {
 
 impl Field {
     /// `None` when each row takes all of the region's field.
-    fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], words: usize) -> Option<Self> {
+    fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], words: usize, budget: &mut Budget) -> Result<Option<Self>, Exhausted> {
         let whole = region.field(axis);
         let mut cuts: Vec<u32> = Vec::new();
         let mut is_whole = true;
@@ -355,11 +446,13 @@ impl Field {
             }
         }
         if is_whole {
-            return None;
+            return Ok(None);
         }
         cuts.extend(whole.iter().flat_map(|span| [span[0], span[1] + 1]));
         cuts.sort_unstable();
         cuts.dedup();
+        // Before memory is taken: eight bytes a step.
+        budget.spend((cuts.len() * words) as u64)?;
         let mut turns = vec![0u64; cuts.len() * words];
         for (at, row) in rows.iter().enumerate() {
             for span in grid::near(grid.field(*row as usize, axis), region.spans[axis]) {
@@ -395,6 +488,6 @@ impl Field {
             });
             field.spans.push((class, span));
         }
-        Some(field)
+        Ok(Some(field))
     }
 }
