@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use ringwall_analysis::findings::{self, Ports};
 use ringwall_diagnostic::{Diagnostic, Severity, Sources};
-use ringwall_packet::Protocol;
+use ringwall_packet::{Family, Protocol};
 use ringwall_policy_file::folder;
+use ringwall_ruleset::detect::{self, Format};
+use ringwall_ruleset::filter::Reading;
 use ringwall_services::{FactKind, facts, name_of};
 
 use crate::policy::{Bindings, load, now};
@@ -19,11 +21,19 @@ Examples:
   ringwall check policy.yaml
   ringwall check guide.md                 lint a vendor's port tables
   ringwall check policy/ --fail-on warning
-  ringwall check policy/ -o json | jq '.diagnostics[].code'")]
+  ringwall check policy/ -o json | jq '.diagnostics[].code'
+  ringwall check --ruleset v4.rules v6.rules   one machine's rules, as iptables-save and ip6tables-save print them
+  iptables-save | ringwall check --ruleset -")]
 pub struct Args {
     /// Policies (*.yaml or folders of them) and guides (Markdown, CSV).
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "ruleset", value_name = "FILE")]
     paths: Vec<PathBuf>,
+    /// The rules that one machine has now, as the programs print them that list them; `-` is stdin.
+    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["paths", "set", "values"])]
+    ruleset: Vec<PathBuf>,
+    /// What printed the rules. [default: by what stands in them]
+    #[arg(long, value_enum, requires = "ruleset")]
+    format: Option<RulesetFormat>,
     #[command(flatten)]
     bindings: Bindings,
     /// The least severity that makes the exit code 1.
@@ -55,8 +65,12 @@ impl FailOn {
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut all = Vec::new();
     let (mut documents, mut notes) = (Vec::new(), Vec::new());
-    for path in &args.paths {
-        let Checked { sources, notes: aside, diagnostics } = check(path, &args.bindings)?;
+    let mut checks: Vec<Result<Checked, Failure>> = args.paths.iter().map(|path| check(path, &args.bindings)).collect();
+    if !args.ruleset.is_empty() {
+        checks.push(check_ruleset(&args.ruleset, args.format));
+    }
+    for checked in checks {
+        let Checked { sources, notes: aside, diagnostics } = checked?;
         match args.output {
             Output::Table => {
                 for note in &aside {
@@ -82,6 +96,44 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let fails = all.iter().any(|diagnostic| args.fail_on.fails(diagnostic.severity));
     Ok(if fails { Exit::Failure } else { Exit::Success })
+}
+
+/// Which program printed a ruleset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RulesetFormat {
+    IptablesSave,
+    Ip6tablesSave,
+    Ipset,
+}
+
+impl From<RulesetFormat> for Format {
+    fn from(format: RulesetFormat) -> Self {
+        match format {
+            RulesetFormat::IptablesSave => Self::Iptables(Some(Family::V4)),
+            RulesetFormat::Ip6tablesSave => Self::Iptables(Some(Family::V6)),
+            RulesetFormat::Ipset => Self::Ipset,
+        }
+    }
+}
+
+fn check_ruleset(paths: &[PathBuf], format: Option<RulesetFormat>) -> Result<Checked, Failure> {
+    let mut sources = Sources::new();
+    let mut texts = Vec::new();
+    for path in paths {
+        let (name, text) = match path.as_os_str() == "-" {
+            true => ("<stdin>".to_owned(), std::io::read_to_string(std::io::stdin())),
+            false => (path.display().to_string(), std::fs::read_to_string(path)),
+        };
+        let text = text.map_err(|error| Failure::new(Exit::Environment, format!("can't read {name}: {error}")))?;
+        texts.push(detect::Text { source: sources.add(name, text), format: format.map(Format::from) });
+    }
+    let Reading { filter, mut diagnostics } = detect::read(&sources, &texts);
+    let mut notes = Vec::new();
+    if let Some(filter) = filter {
+        diagnostics.extend(findings::of_ruleset(&filter, findings::BUDGET));
+        notes.push(format!("read {} rules, {} of the chains that packets meet", filter.rules.len(), filter.chains.len()));
+    }
+    Ok(Checked { sources, notes, diagnostics })
 }
 
 struct Checked {

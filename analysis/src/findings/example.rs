@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{Address, Family, Interval, IntervalSet, Matches, Point, Protocol, UpperCube, Witness};
+use ringwall_packet::{Address, Family, Interval, IntervalSet, Matches, Point, Protocol, UpperCube, Variable, Witness, interface};
 
 use crate::words::Packets;
 
@@ -19,7 +19,8 @@ fn first<A: Global>(boxes: &[Matches<A>]) -> Option<Witness> {
     best.or(boxes.first()).map(of_box)
 }
 
-fn of_box<A: Global>(matches: &Matches<A>) -> Witness {
+/// One packet of a box.
+pub(super) fn of_box<A: Global>(matches: &Matches<A>) -> Witness {
     let mut nice = matches.clone();
     if let Some(upper) = uppers(A::FAMILY).iter().find_map(|upper| matches.cube.upper.intersection(upper)) {
         nice.cube.upper = upper;
@@ -29,6 +30,19 @@ fn of_box<A: Global>(matches: &Matches<A>) -> Witness {
     }
     if nice.cube.destination.is_full() {
         nice.cube.destination = A::global().into();
+    }
+    // Nothing listens on port 0.
+    let protocol = nice.cube.upper.protocols().only().map(Protocol);
+    let ports = Interval::new(1, u16::MAX).map(IntervalSet::from);
+    if let Some(upper) = protocol.zip(ports).and_then(|(protocol, ports)| UpperCube::ports(protocol, ports)?.intersection(&nice.cube.upper)) {
+        nice.cube.upper = upper;
+    }
+    for (variable, name) in [(Variable::InputInterface, "eth0"), (Variable::OutputInterface, "eth1")] {
+        let asked = nice.conditions.values(&variable).is_some();
+        let usual = interface(name).and_then(|name| nice.and(variable, &IntervalSet::single(name)));
+        if let Some(usual) = usual.filter(|_| asked) {
+            nice = usual;
+        }
     }
     // To itself a machine says what it likes.
     if let Some(destination) = nice.cube.destination.first() {
@@ -47,7 +61,7 @@ fn of_box<A: Global>(matches: &Matches<A>) -> Witness {
 }
 
 /// Where addresses of the internet begin.
-trait Global: Address {
+pub(super) trait Global: Address {
     fn global() -> Interval<Self>;
 }
 

@@ -11,6 +11,7 @@ mod example;
 mod exposed;
 mod redundant;
 mod rows;
+mod ruleset;
 mod stages;
 mod wide;
 
@@ -18,6 +19,8 @@ use ringwall_diagnostic::Diagnostic;
 use ringwall_policy::{Policy, Rule};
 
 use crate::words::NameOf;
+
+pub use ruleset::of_ruleset;
 
 /// Steps that each question may take: far more than any policy seen needs, and soon over.
 pub const BUDGET: u64 = 200_000;

@@ -1,0 +1,153 @@
+//! What lets everybody in: rules that accept every port from everywhere (RW7007), and chains that
+//! accept what no rule decides (RW7011).
+//!
+//! In: the rows, what comes in and passes through. Out: a warning with a new connection from the internet
+//! that is accepted. Never: what depends on an interface or on a match that is not understood.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ringwall_diagnostic::Diagnostic;
+use ringwall_packet::{
+    Address, AddressSet, Budget, Conditions, Cover, IntervalSet, Matches, Row, State, Variable, cover, interface, not_global,
+};
+use ringwall_ruleset::Verdict;
+use ringwall_ruleset::filter::{Decision, FilterVerdict, Hook};
+
+use super::Rules;
+use super::rows::{Chains, InTable};
+use crate::exposure::is_public;
+use crate::findings::example::of_box;
+use crate::findings::unknown;
+
+pub(super) fn findings(chains: &Chains<'_>, gone: &Rules, budget: u64) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut told = Rules::new();
+    for (base, table) in &chains.all {
+        if matches!(base.hook, Hook::Input | Hook::Forward) {
+            rules::<Ipv4Addr>(chains, &table.v4, gone, &mut told, &mut found, budget);
+            rules::<Ipv6Addr>(chains, &table.v6, gone, &mut told, &mut found, budget);
+        }
+    }
+    let v4 = policies::<Ipv4Addr>(chains, budget);
+    let v6 = policies::<Ipv6Addr>(chains, budget);
+    // What a family has no rules for is open in it, too.
+    found.extend(v4.or(v6));
+    found
+}
+
+/// A new connection from the internet.
+fn stranger<A: InTable>() -> Matches<A>
+where
+    AddressSet: Sources<A>,
+{
+    let mut matches = Matches::<A>::any();
+    matches.cube.source = not_global().complement().of();
+    let new = State::New.values().into();
+    let outside = interface("lo").map(|lo| IntervalSet::single(lo).complement()).unwrap_or_else(IntervalSet::full);
+    let conditions = Conditions::default().and(Variable::State, &new).and_then(|c| c.and(Variable::InputInterface, &outside));
+    matches.conditions = conditions.expect("two variables");
+    matches
+}
+
+trait Sources<A> {
+    fn of(&self) -> IntervalSet<A>;
+    fn with(set: &IntervalSet<A>) -> Self;
+}
+
+impl Sources<Ipv4Addr> for AddressSet {
+    fn of(&self) -> IntervalSet<Ipv4Addr> {
+        self.v4.clone()
+    }
+
+    fn with(set: &IntervalSet<Ipv4Addr>) -> Self {
+        Self { v4: set.clone(), ..Self::default() }
+    }
+}
+
+impl Sources<Ipv6Addr> for AddressSet {
+    fn of(&self) -> IntervalSet<Ipv6Addr> {
+        self.v6.clone()
+    }
+
+    fn with(set: &IntervalSet<Ipv6Addr>) -> Self {
+        Self { v6: set.clone(), ..Self::default() }
+    }
+}
+
+fn rules<A: InTable>(
+    chains: &Chains<'_>,
+    rows: &[Row<A, Decision>],
+    gone: &Rules,
+    told: &mut Rules,
+    found: &mut Vec<Diagnostic>,
+    budget: u64,
+) where
+    AddressSet: Sources<A>,
+{
+    let stranger = stranger::<A>();
+    for (at, row) in rows.iter().enumerate() {
+        let Some(rule) = row.decision.rule.filter(|rule| !gone.contains(rule) && !told.contains(rule)) else { continue };
+        if row.decision.verdict != FilterVerdict::Decided(Verdict::Accept) || !is_wide(&row.matches) {
+            continue;
+        }
+        let Some(packets) = row.matches.intersection(&stranger).filter(|packets| is_public(&AddressSet::with(&packets.cube.source))) else { continue };
+        let before: Vec<&Matches<A>> = rows[..at].iter().map(|row| &row.matches).collect();
+        match cover(&packets, &before, &mut Budget::new(budget)) {
+            Ok(Cover::By(_)) => {}
+            Ok(Cover::Not(left)) => {
+                told.insert(rule);
+                let message = "this rule accepts every port from everywhere";
+                let finding = Diagnostic::warning("RW7007", message).at(chains.filter.rules[rule].span, "");
+                let finding = finding.note(format!("for example, {} is accepted", of_box(&left)));
+                found.push(finding.help("say who may reach which ports, or by which interface"));
+            }
+            Err(exhausted) => {
+                told.insert(rule);
+                found.push(unknown("whom this rule lets in", exhausted.steps).at(chains.filter.rules[rule].span, ""));
+            }
+        }
+    }
+}
+
+/// Whether a row has all ports of TCP, and asks nothing but conntrack's state.
+fn is_wide<A: Address>(matches: &Matches<A>) -> bool {
+    let upper = &matches.cube.upper;
+    upper.protocols().contains(ringwall_packet::Protocol::TCP.0)
+        && upper.destination_ports().is_full()
+        && upper.source_ports().is_full()
+        && matches.conditions.iter().all(|(variable, _)| *variable == Variable::State)
+}
+
+/// A new connection from the internet that no rule of any input chain decides, and that is accepted.
+fn policies<A: InTable>(chains: &Chains<'_>, budget: u64) -> Option<Diagnostic>
+where
+    AddressSet: Sources<A>,
+{
+    let at_input: Vec<_> = chains.all.iter().filter(|(base, _)| base.hook == Hook::Input).collect();
+    let (first, _) = at_input.first()?;
+    // Of a chain that accepts what is left, the last row is left out.
+    let is_default = |row: &Row<A, Decision>| row.decision.rule.is_none() && row.matches == Matches::any();
+    let accepts = |row: &Row<A, Decision>| row.decision.verdict == FilterVerdict::Decided(Verdict::Accept);
+    let mut decided: Vec<&Matches<A>> = Vec::new();
+    for (_, table) in &at_input {
+        let rows = A::rows(table);
+        let (last, others) = rows.split_last()?;
+        decided.extend(others.iter().map(|row| &row.matches));
+        match (is_default(last), &last.decision.verdict) {
+            (true, _) if accepts(last) => {}
+            // The rules of this family are not there to be judged.
+            (_, FilterVerdict::Elsewhere(_)) => return None,
+            _ => decided.push(&last.matches),
+        }
+    }
+    let finding = match cover(&stranger::<A>(), &decided, &mut Budget::new(budget)) {
+        Ok(Cover::By(_)) => return None,
+        Ok(Cover::Not(left)) => {
+            let message = format!("`{}`, the chain `{}`, accepts what no rule decides", first.table, first.name);
+            let finding = Diagnostic::warning("RW7011", message);
+            finding.note(format!("for example, {} is accepted", of_box(&left)))
+        }
+        Err(exhausted) => return Some(unknown("whether what no rule decides is accepted", exhausted.steps)),
+    };
+    Some(finding.help("let the chain's policy be to drop, after a rule for those who manage the machine"))
+}
