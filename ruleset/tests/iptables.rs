@@ -4,6 +4,8 @@
 mod kernel;
 #[path = "iptables/packets.rs"]
 mod packets;
+#[path = "iptables/robust.rs"]
+mod robust;
 #[path = "iptables/rulesets.rs"]
 mod rulesets;
 #[path = "iptables/spec.rs"]
