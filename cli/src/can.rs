@@ -42,7 +42,7 @@ pub struct Args {
     #[command(flatten)]
     bindings: Bindings,
     #[command(flatten)]
-    ruleset: ruleset::can::Args,
+    ruleset: ruleset::can::RulesetArgs,
     #[command(flatten)]
     budget: BudgetArgs,
     #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]

@@ -7,6 +7,7 @@ mod apply;
 mod can;
 mod check;
 mod compile;
+mod diff;
 mod explain;
 mod import;
 mod init;
@@ -15,6 +16,7 @@ mod matrix;
 mod nodes;
 mod policy;
 mod question;
+mod ruleset;
 mod status;
 mod terminal;
 mod verify;
@@ -71,6 +73,8 @@ enum Command {
     Reach(who::ReachArgs),
     /// Show which role reaches which, with what.
     Matrix(matrix::Args),
+    /// Compare two rulesets: which packets one lets pass and the other does not.
+    Diff(diff::Args),
     /// List the nodes of a policy.
     Nodes(nodes::NodesArgs),
     /// List what the internet reaches on each node.
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
         Command::Who(args) => who::who(&args, &terminal),
         Command::Reach(args) => who::reach(&args, &terminal),
         Command::Matrix(args) => matrix::run(&args, &terminal),
+        Command::Diff(args) => diff::run(&args, &terminal),
         Command::Nodes(args) => nodes::nodes(&args, &terminal),
         Command::Exposure(args) => nodes::exposure(&args, &terminal),
         Command::Compile(args) => compile::run(&args, &terminal),

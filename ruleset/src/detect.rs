@@ -6,7 +6,7 @@
 use ringwall_diagnostic::{Diagnostic, SourceId, Sources, Span};
 use ringwall_packet::Family;
 
-use crate::filter::{Decision, Filter, FilterVerdict, Idle, Reading};
+use crate::filter::{Decision, Filter, FilterVerdict, Idle, NotMet, Reading};
 use crate::{iptables, nftables};
 
 /// What printed a text, or can load it.
@@ -104,7 +104,13 @@ fn together(mut known: Filter, filter: Filter) -> Filter {
         chain
     }));
     known.chains.sort_by_key(|chain| (chain.hook, chain.priority));
-    known.idle.extend(filter.idle.into_iter().map(|idle| Idle { rule: idle.rule + rules, ..idle }));
+    known.idle.extend(filter.idle.into_iter().map(|idle| {
+        let why = match idle.why {
+            NotMet::After(by) => NotMet::After(by + rules),
+            NotMet::Never => NotMet::Never,
+        };
+        Idle { rule: idle.rule + rules, why }
+    }));
     known.rules.extend(filter.rules);
     known.effects.extend(filter.effects);
     known.unknown.extend(filter.unknown);

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use ringwall_packet::{Address, Budget, Conditions, Exhausted, Matches, Row, Table, Variable, Witness};
+use ringwall_packet::{Address, Budget, Conditions, Exhausted, Family, Matches, Row, Table, Variable, Witness, interface};
 use ringwall_ruleset::Path;
 use ringwall_ruleset::filter::Filter;
 
@@ -52,10 +52,10 @@ pub struct Part {
     pub witness: Witness,
 }
 
-/// Answers for one way. The packets are disjoint; conditions that all of them share are given, all else
-/// is not known.
-pub fn can(filter: &Filter, path: Path, packets: &Packets, budget: &mut Budget) -> Result<Can, Exhausted> {
-    let parts = pass(filter, path, packets, budget)?;
+/// Answers for one way. The packets are disjoint, without conditions. What is `given` holds for all of
+/// them and is said no more; all else is not known.
+pub fn can(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, budget: &mut Budget) -> Result<Can, Exhausted> {
+    let parts = pass(filter, path, &packets.where_holds(given), budget)?;
     let of = |is_wanted: &dyn Fn(Fate) -> bool| {
         let mut all = Packets::default();
         parts.iter().filter(|(outcome, _)| is_wanted(outcome.fate)).for_each(|(_, packets)| all.extend(packets));
@@ -80,11 +80,63 @@ pub fn can(filter: &Filter, path: Path, packets: &Packets, budget: &mut Budget) 
     });
     let elsewhere = elsewhere.collect();
     let part = |(outcome, packets): (Outcome, Packets)| {
-        let witness = packets.witness()?;
-        Some(Part { outcome, packets, witness })
+        let witness = shown(packets.witness()?, &packets, given);
+        Some(Part { outcome, packets: packets.beyond(given), witness })
     };
     let parts = parts.into_iter().filter_map(part).collect();
     Ok(Can { path, answer, parts, open, closed, depending, on, elsewhere })
+}
+
+impl Packets {
+    /// Those that meet conditions.
+    pub fn where_holds(&self, conditions: &Conditions) -> Self {
+        fn of<A: Address>(packets: &[Matches<A>], conditions: &Conditions) -> Vec<Matches<A>> {
+            let met = |packets: &Matches<A>| {
+                Some(Matches { cube: packets.cube.clone(), conditions: packets.conditions.intersection(conditions)? })
+            };
+            packets.iter().filter_map(met).collect()
+        }
+        Self { v4: of(&self.v4, conditions), v6: of(&self.v6, conditions) }
+    }
+
+    /// Without a word of what is known anyway: in fewer words, and the same packets among those that are known.
+    pub fn beyond(self, known: &Conditions) -> Self {
+        fn of<A: Address>(packets: Vec<Matches<A>>, known: &Conditions) -> Vec<Matches<A>> {
+            let bare = |mut packets: Matches<A>| {
+                for (variable, values) in known.iter() {
+                    let Some(own) = packets.conditions.values(variable).cloned() else { continue };
+                    let whole = own.union(&values.complement());
+                    if whole.is_full() || whole.complement().intervals().len() < own.intervals().len() {
+                        let rest = packets.conditions.without(variable);
+                        packets.conditions = rest.and(variable.clone(), &whole).expect("more than there was");
+                    }
+                }
+                packets
+            };
+            packets.into_iter().map(bare).collect()
+        }
+        Self { v4: of(self.v4, known), v6: of(self.v6, known) }
+    }
+}
+
+/// Names that interfaces have.
+const INTERFACES: [&str; 4] = ["eth0", "eth1", "eth2", "other0"];
+
+/// A witness without what all packets have, and with an interface's name that people know.
+pub fn shown(mut witness: Witness, packets: &Packets, known: &Conditions) -> Witness {
+    let first = |family| match family {
+        Family::V4 => packets.v4.first().map(|packets| &packets.conditions),
+        Family::V6 => packets.v6.first().map(|packets| &packets.conditions),
+    };
+    let Some(conditions) = first(witness.flow.family()) else { return witness };
+    witness.conditions.retain(|(variable, _)| conditions.values(variable) != known.values(variable));
+    for (variable, value) in &mut witness.conditions {
+        let (Variable::InputInterface | Variable::OutputInterface) = variable else { continue };
+        let names = INTERFACES.iter().filter_map(|name| interface(name));
+        let mut fitting = names.filter(|name| conditions.values(variable).is_some_and(|values| values.contains(*name)));
+        *value = fitting.next().unwrap_or(*value);
+    }
+    witness
 }
 
 /// The packets whatever else they have, each once.

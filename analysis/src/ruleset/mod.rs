@@ -9,4 +9,4 @@ pub mod can;
 pub mod diff;
 mod way;
 
-pub use way::{By, Fate, Outcome, Way, chains, pass};
+pub use way::{By, Fate, Outcome, Way, chains, filtered, on_the_way, pass};

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use ringwall_packet::{Address, Budget, Exhausted, Matches, Row, Table, parts};
+use ringwall_packet::{Address, Budget, Conditions, Exhausted, IntervalSet, Matches, Row, Table, Variable, parts};
 use ringwall_ruleset::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook};
 use ringwall_ruleset::{Path, Verdict};
 
@@ -86,6 +86,25 @@ pub fn chains(filter: &Filter, path: Path) -> Vec<usize> {
         filter.chains.iter().enumerate().filter(move |(_, chain)| chain.hook == hook).map(|(at, _)| at)
     };
     hooks(path).iter().flat_map(of).collect()
+}
+
+/// The ways on which something but a policy to accept is met.
+pub fn filtered(filter: &Filter) -> Vec<Path> {
+    let is_filtered = |path: &Path| chains(filter, *path).iter().any(|at| !is_open(&filter.chains[*at]));
+    Path::ALL.into_iter().filter(is_filtered).collect()
+}
+
+/// What all packets of a way have: an interface that they come in by, unless they are the host's own,
+/// and one that they leave by, unless they are for it.
+pub fn on_the_way(path: Path) -> Conditions {
+    let none = IntervalSet::single(0);
+    let (input, output) = match path {
+        Path::Input => (none.complement(), none),
+        Path::Forward => (none.complement(), none.complement()),
+        Path::Output => (none.clone(), none.complement()),
+    };
+    let conditions = Conditions::default().and(Variable::InputInterface, &input);
+    conditions.and_then(|conditions| conditions.and(Variable::OutputInterface, &output)).expect("two variables")
 }
 
 /// A family's rows of a chain.
