@@ -185,15 +185,17 @@ pub fn plan(
     plan.others = others::others(before, after, node, &from.words, &to.words);
     let told = told(&plan, taken.iter().flat_map(|(one, other)| [one, other]));
     plan.others.extend(rules::others(before, after, &renamed, now, &told));
-    plan.others.extend(taken.into_iter().map(|(one, other)| Other {
-        about: About::Rule,
-        name: match &other {
-            By::Rule { id, .. } => id.clone(),
-            other => other.to_string(),
-        },
-        before: None,
-        after: Some(format!("decides flows that {one} decided: the same is done with them, under its name")),
-    }));
+    let ids = |policy: &Policy| -> BTreeSet<String> { policy.rules.iter().map(|rule| rule.id.to_string()).collect() };
+    let (old, new) = (before.map(ids).unwrap_or_default(), ids(after));
+    for (one, other) in taken {
+        let (By::Rule { id, .. }, By::Rule { id: next, .. }) = (&one, &other) else { continue };
+        let text = if !new.contains(id) && !old.contains(next) {
+            format!("takes the place of {one}")
+        } else {
+            format!("now decides flows that {one} decided, and does the same with them")
+        };
+        plan.others.push(Other { about: About::Rule, name: other.to_string(), before: None, after: Some(text) });
+    }
     Ok(plan)
 }
 

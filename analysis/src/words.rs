@@ -66,7 +66,12 @@ pub struct Line {
 impl Line {
     /// Services with what else must hold.
     pub fn asks(&self) -> String {
-        let mut text = self.services.join(", ");
+        self.asks_short(usize::MAX)
+    }
+
+    /// The same with at most so many services, and how many more there are.
+    pub fn asks_short(&self, most: usize) -> String {
+        let mut text = ends::list(&self.services, most);
         for condition in &self.conditions {
             text.push_str(&format!(", {condition}"));
         }
@@ -119,26 +124,51 @@ impl<'a> Words<'a> {
     /// The same; each line with the tags of the boxes that have a part in it.
     pub fn lines_of(&self, packets: &Packets, tags: &Tags, rows: &Packets) -> Vec<(Line, BTreeSet<usize>)> {
         let mut known = Known { names: &self.names, ends: BTreeMap::new() };
-        let mut v6: BTreeMap<_, Vec<Draft>> = BTreeMap::new();
-        for piece in pieces(&packets.v6, &tags.v6, &rows.v6) {
-            let draft = self.draft(piece, &mut known);
-            v6.entry(draft.key()).or_default().push(draft);
+        let v4: Vec<Draft> =
+            pieces(&packets.v4, &tags.v4, &rows.v4).into_iter().map(|piece| self.draft(piece, &mut known)).collect();
+        let v6 = pieces(&packets.v6, &tags.v6, &rows.v6).into_iter().map(|piece| self.draft(piece, &mut known)).collect();
+        let drafts = self.both_families(v4, v6, &mut known);
+        let mut lines: Vec<_> =
+            self.same_ends(drafts).into_iter().map(|draft| (to_answer(draft.line, draft.answer), draft.tags)).collect();
+        lines.sort();
+        lines
+    }
+
+    /// One line for two of both families, where the same words say both.
+    fn both_families(&self, v4: Vec<Draft>, v6: Vec<Draft>, known: &mut Known<'_>) -> Vec<Draft> {
+        let mut by_words: BTreeMap<_, Vec<Draft>> = BTreeMap::new();
+        for draft in v6 {
+            by_words.entry((draft.key(), draft.words())).or_default().push(draft);
         }
-        let mut drafts: Vec<Draft> = Vec::new();
-        for piece in pieces(&packets.v4, &tags.v4, &rows.v4) {
-            let draft = self.draft(piece, &mut known);
-            let both = v6.get_mut(&draft.key()).and_then(|others| {
-                let (at, line) = others.iter().enumerate().find_map(|(at, other)| Some((at, known.join(&draft.line, &other.line)?)))?;
-                let other = others.remove(at);
-                let tags = draft.tags.union(&other.tags).copied().collect();
-                Some(Draft { line, answer: other.answer, services: [draft.services[0].clone(), other.services[1].clone()], tags })
+        let (mut drafts, mut left) = (Vec::new(), Vec::new());
+        for draft in v4 {
+            let others = by_words.get_mut(&(draft.key(), draft.words()));
+            let both = others.and_then(|others| {
+                let both = known.join(&draft, others.last()?)?;
+                others.pop();
+                Some(both)
+            });
+            match both {
+                Some(both) => drafts.push(both),
+                None => left.push(draft),
+            }
+        }
+        let mut by_key: BTreeMap<_, Vec<Draft>> = BTreeMap::new();
+        for draft in by_words.into_values().flatten() {
+            by_key.entry(draft.key()).or_default().push(draft);
+        }
+        for draft in left {
+            // Where one family has fewer members than the other, only the sets tell.
+            let both = by_key.get_mut(&draft.key()).and_then(|others| {
+                let join = |(at, other): (usize, &Draft)| Some((at, known.join(&draft, other)?));
+                let (at, both) = others.iter().enumerate().take(JOIN_MAX).find_map(join)?;
+                others.remove(at);
+                Some(both)
             });
             drafts.push(both.unwrap_or_else(|| self.alone(draft, Family::V4)));
         }
-        drafts.extend(v6.into_values().flatten().map(|draft| self.alone(draft, Family::V6)));
-        let mut lines: Vec<_> = self.same_ends(drafts).into_iter().map(|draft| (to_answer(draft.line, draft.answer), draft.tags)).collect();
-        lines.sort();
-        lines
+        drafts.extend(by_key.into_values().flatten().map(|draft| self.alone(draft, Family::V6)));
+        drafts
     }
 
     /// One line for those that differ by their services alone.
@@ -148,29 +178,22 @@ impl<'a> Words<'a> {
             let key = Line { services: Vec::new(), ..draft.line.clone() };
             groups.entry((key, draft.answer.clone())).or_default().push(draft);
         }
-        let mut joined = Vec::new();
-        for drafts in groups.into_values() {
-            let mut all: Vec<Draft> = Vec::new();
-            for draft in drafts {
-                match all.iter_mut().find_map(|other| Some((self.together(other, &draft)?, other))) {
-                    Some((both, other)) => *other = both,
-                    None => all.push(draft),
-                }
-            }
-            joined.extend(all);
-        }
-        joined
+        groups.into_values().flat_map(|all| self.together(&all).map_or(all, |one| vec![one])).collect()
     }
 
-    /// `None` where the two families' services have no text in common.
-    fn together(&self, one: &Draft, other: &Draft) -> Option<Draft> {
-        let services = [0, 1].map(|family| one.services[family].union(&other.services[family]));
-        let text = services.each_ref().map(|services| self.services.of(services));
-        let [v4, v6] = text;
-        let services_text = if v4.is_empty() || v4 == v6 { v6 } else if v6.is_empty() { v4 } else { return None };
-        let tags = one.tags.union(&other.tags).copied().collect();
-        let line = Line { services: services_text, ..one.line.clone() };
-        Some(Draft { line, answer: one.answer.clone(), services, tags })
+    /// `None` where there is nothing to join, or the two families' services have no text in common.
+    fn together(&self, all: &[Draft]) -> Option<Draft> {
+        let [first, _, ..] = all else { return None };
+        let services = [0, 1].map(|family| Services::union(all.iter().map(|draft| &draft.services[family])));
+        let [v4, v6] = services.each_ref().map(|services| self.services.of(services));
+        let text = match services.each_ref().map(Services::is_empty) {
+            [_, true] => v4,
+            [true, _] => v6,
+            _ => Some(v4).filter(|v4| *v4 == v6)?,
+        };
+        let tags = all.iter().flat_map(|draft| &draft.tags).copied().collect();
+        let line = Line { services: text, ..first.line.clone() };
+        Some(Draft { line, answer: first.answer.clone(), services, tags })
     }
 
     fn draft<A: Address>(&self, piece: Piece<A>, known: &mut Known<'_>) -> Draft
@@ -233,7 +256,15 @@ impl Draft {
     fn key(&self) -> (Vec<String>, Vec<String>, Option<String>) {
         (self.line.services.clone(), self.line.conditions.clone(), self.answer.clone())
     }
+
+    fn words(&self) -> [Vec<String>; 4] {
+        let Line { source, destination, .. } = &self.line;
+        [&source.words, &source.except, &destination.words, &destination.except].map(Clone::clone)
+    }
 }
+
+/// So many lines of the other family are tried for one that the same words do not say.
+const JOIN_MAX: usize = 16;
 
 /// What a DNS name stands for is not known here, so the name itself is the word for it.
 fn to_answer(mut line: Line, answer: Option<String>) -> Line {
@@ -262,14 +293,16 @@ impl Known<'_> {
     }
 
     /// One line for two, where no more words are needed for both than for one, or names say it.
-    fn join(&mut self, v4: &Line, v6: &Line) -> Option<Line> {
+    fn join(&mut self, v4: &Draft, v6: &Draft) -> Option<Draft> {
         let mut both = |one: &End, other: &End| {
             let end = self.end(&one.addresses.union(&other.addresses), None);
             (end.is_named() || end.words == one.words || end.words == other.words).then_some(end)
         };
-        let source = both(&v4.source, &v6.source)?;
-        let destination = both(&v4.destination, &v6.destination)?;
-        Some(Line { source, destination, family: None, ..v4.clone() })
+        let source = both(&v4.line.source, &v6.line.source)?;
+        let destination = both(&v4.line.destination, &v6.line.destination)?;
+        let line = Line { source, destination, family: None, ..v4.line.clone() };
+        let services = [v4.services[0].clone(), v6.services[1].clone()];
+        Some(Draft { line, answer: v4.answer.clone(), services, tags: v4.tags.union(&v6.tags).copied().collect() })
     }
 }
 

@@ -107,7 +107,7 @@ rules:
     // One rule in two parts opens nothing, and has another name in counters and logs.
     let split = plan_of(&before, &resolved(&format!("{BASE}{rearranged}")));
     assert!(split.opened.is_empty() && split.closed.is_empty() && split.altered.is_empty(), "{split:?}");
-    assert_eq!(others(&split), ["rule web-b: decides flows that web (policy.yaml:12) decided: the same is done with them, under its name"]);
+    assert_eq!(others(&split), ["rule web-b (policy.yaml:15): now decides flows that web (policy.yaml:12) decided, and does the same with them"]);
 }
 
 #[test]

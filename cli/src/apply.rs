@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::apply::{
-    self, Answer, ApplyError, Enforced, History, Record, State, StateError, clear, cut, enforced, forbidden,
+    self, Answer, ApplyError, Cut, Enforced, History, Record, State, StateError, clear, cut, enforced, forbidden,
     foreign_chains, records, take_over,
 };
 use ringwall_node::kernel::{Netfilter, Nft, NftError, TableId, Tuple};
@@ -19,6 +19,7 @@ use ringwall_ruleset::nftables::{self, Confirm, Generation, MARK_MASK};
 use ringwall_ruleset::{Decider, Forward, Ruleset};
 
 use crate::compile::{no_node, words};
+use crate::plan::Reviewed;
 use crate::policy::{Loaded, PolicyArgs, load, now};
 use crate::terminal::{Exit, Terminal};
 use crate::Failure;
@@ -49,7 +50,8 @@ old one back by itself, whatever became of this program or of your connection.
 Examples:
   ringwall apply policy.yaml
   ringwall apply policy.yaml --confirm 5m --node vault-1
-  ringwall apply policy.yaml --set PARTNER_IPS=203.0.113.7")]
+  ringwall apply policy.yaml --set PARTNER_IPS=203.0.113.7
+  ringwall apply plan.json                what `ringwall plan --out plan.json` showed, and nothing else")]
 pub struct ApplyArgs {
     #[command(flatten)]
     policy: PolicyArgs,
@@ -192,19 +194,52 @@ pub fn failure(error: &ApplyError) -> Failure {
 }
 
 pub fn apply(args: &ApplyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    if let Some(plan) = Reviewed::read(&args.policy.policy)? {
+        return apply_plan(args, &plan, terminal);
+    }
     let (loaded, policy) = args.policy.resolved(terminal)?;
-    terminal.diagnostics(&loaded.diagnostics, &loaded.sources);
     let name = match &args.node {
         Some(name) => name.clone(),
         None => this_node(&policy)?,
     };
-    is_this_machine(&policy, &name, args.no_management, terminal)?;
+    apply_to(args, &loaded, &policy, name, None, terminal)
+}
+
+/// Applies what a plan showed, where and as it was made.
+fn apply_plan(args: &ApplyArgs, plan: &Reviewed, terminal: &Terminal) -> Result<Exit, Failure> {
+    if args.node.is_some() || !args.policy.bindings.set.is_empty() || args.policy.bindings.values.is_some() {
+        return Err(Failure::new(Exit::Usage, "a plan says itself which node it is for, and which values it binds: leave out --node, --set and --values"));
+    }
+    let mut loaded = plan.loaded();
+    let Some(policy) = loaded.policy.take() else {
+        terminal.diagnostics(&loaded.diagnostics, &loaded.sources);
+        return Err(Failure::new(Exit::Failure, "this version of ringwall can't read the plan's policy").help("make the plan anew"));
+    };
+    terminal.say(&format!("applying the plan {}", plan.digest()));
+    apply_to(args, &loaded, &policy, plan.source.node.clone(), Some(plan), terminal)
+}
+
+fn apply_to(
+    args: &ApplyArgs,
+    loaded: &Loaded,
+    policy: &Policy,
+    name: String,
+    plan: Option<&Reviewed>,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    terminal.diagnostics(&loaded.diagnostics, &loaded.sources);
+    is_this_machine(policy, &name, args.no_management, terminal)?;
     // What `check` calls an error is applied if the operator wants it, but not in silence.
-    let doubts: Vec<_> = crate::lint::of_policy(&policy).into_iter().filter(|doubt| doubt.is_error()).collect();
+    let doubts: Vec<_> = crate::lint::of_policy(policy).into_iter().filter(|doubt| doubt.is_error()).collect();
     terminal.diagnostics(&doubts, &loaded.sources);
     let confirm = if args.no_confirm { Confirm::Never } else { Confirm::Within(window(args.confirm)?) };
     let mut node = Node::open(&args.state)?;
-    let ways = ways_in(args, &policy, &name)?;
+    if let Some(plan) = plan {
+        // Under the lock, so that what is checked is what is changed.
+        let (ruleset, _) = ringwall_compile::compile(policy, &name).ok_or_else(|| no_node(policy, &name))?;
+        plan.check(policy, &ruleset, &mut node.netfilter, &node.state)?;
+    }
+    let ways = ways_in(args, policy, &name)?;
     let record = Record {
         schema: Record::SCHEMA.into(),
         node: name,
@@ -214,7 +249,7 @@ pub fn apply(args: &ApplyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
         applied: now(),
         digest: None,
     };
-    enforce(&mut node, &loaded, &policy, record, &ways, confirm, args.learn, terminal)
+    enforce(&mut node, loaded, policy, record, &ways, confirm, args.learn, terminal)
 }
 
 /// The kernel counts the window in seconds.
@@ -326,12 +361,7 @@ fn bring_back(node: &mut Node, terminal: &Terminal) -> Result<(), Failure> {
 /// The connections that confirming will end.
 fn announce_cuts(node: &mut Node, ruleset: &Ruleset, record: &Record, terminal: &Terminal) -> Result<(), Failure> {
     const SHOWN: usize = 10;
-    let resolved = |name: &str, address: IpAddr| record.answers.get(name).is_some_and(|answer| answer.addresses.contains(&address));
-    if ruleset.audit {
-        return Ok(());
-    }
-    let live = node.netfilter.connections().map_err(|error| failure(&error.into()))?;
-    let cuts: Vec<_> = live.iter().filter_map(|live| forbidden(ruleset, live, now(), resolved)).collect();
+    let cuts = would_cut(&mut node.netfilter, ruleset, &record.answers)?;
     for cut in cuts.iter().take(SHOWN) {
         terminal.warn(&format!("confirming cuts {}", cut.flow));
     }
@@ -339,6 +369,16 @@ fn announce_cuts(node: &mut Node, ruleset: &Ruleset, record: &Record, terminal: 
         terminal.warn(&format!("confirming cuts {more} more connections"));
     }
     Ok(())
+}
+
+/// Live connections that the ruleset forbids.
+pub fn would_cut(netfilter: &mut Netfilter, ruleset: &Ruleset, answers: &BTreeMap<String, Answer>) -> Result<Vec<Cut>, Failure> {
+    if ruleset.audit {
+        return Ok(Vec::new());
+    }
+    let resolved = |name: &str, address: IpAddr| answers.get(name).is_some_and(|answer| answer.addresses.contains(&address));
+    let live = netfilter.connections().map_err(|error| failure(&error.into()))?;
+    Ok(live.iter().filter_map(|live| forbidden(ruleset, live, now(), resolved)).collect())
 }
 
 /// Refuses to enforce another machine's part of the policy, and names addresses that the policy
@@ -615,7 +655,7 @@ fn bare_floor() -> Ruleset {
 }
 
 /// The node of the policy that has one of this machine's addresses.
-fn this_node(policy: &Policy) -> Result<String, Failure> {
+pub fn this_node(policy: &Policy) -> Result<String, Failure> {
     let addresses = own_addresses()?;
     let found: Vec<_> = policy.nodes.values().filter(|node| !node.addresses.is_disjoint(&addresses)).collect();
     match found[..] {
@@ -692,7 +732,7 @@ fn ssh_flow() -> Result<Option<Flow>, Failure> {
 
 /// Asks the host's resolver for every name that the ruleset uses. Answers inside our own networks
 /// are refused: a name must not open those.
-fn answers(ruleset: &Ruleset, policy: &Policy, terminal: &Terminal) -> BTreeMap<String, Answer> {
+pub fn answers(ruleset: &Ruleset, policy: &Policy, terminal: &Terminal) -> BTreeMap<String, Answer> {
     let names: BTreeSet<String> = nftables::name_sets(ruleset).into_iter().map(|(name, _)| name).collect();
     let refused = policy.internal.clone().unwrap_or_default().union(&policy.node_addresses());
     let mut answers = BTreeMap::new();

@@ -14,6 +14,7 @@ mod init;
 mod lint;
 mod matrix;
 mod nodes;
+mod plan;
 mod policy;
 mod question;
 mod ruleset;
@@ -45,6 +46,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage, 3 something of the mac
 Examples:
   ringwall import guide.md > policy.yaml     make a policy of a vendor's port tables
   ringwall check policy.yaml                 what is wrong or doubtful in it
+  ringwall plan policy.yaml                  what it would change here
   ringwall apply policy.yaml                 enforce it here, on trial for 60 seconds
   ringwall confirm                           keep it
   ringwall verify policy.yaml                probe every declared path";
@@ -81,6 +83,8 @@ enum Command {
     Exposure(nodes::ExposureArgs),
     /// Print a node's ruleset as nftables text.
     Compile(compile::Args),
+    /// Show what a policy would change: flows opened and closed, connections cut.
+    Plan(plan::Args),
     /// Enforce the policy on this machine.
     Apply(apply::ApplyArgs),
     /// Keep the ruleset that is on trial.
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Command::Nodes(args) => nodes::nodes(&args, &terminal),
         Command::Exposure(args) => nodes::exposure(&args, &terminal),
         Command::Compile(args) => compile::run(&args, &terminal),
+        Command::Plan(args) => plan::run(&args, &terminal),
         Command::Apply(args) => apply::apply(&args, &terminal),
         Command::Confirm(args) => apply::confirm(&args, &terminal),
         Command::Rollback(args) => apply::rollback(&args, &terminal),

@@ -112,6 +112,13 @@ fn exposed(exposure: &Exposure) -> (Vec<String>, usize) {
     (text, count)
 }
 
+/// How many ports the internet reaches, on one node or on all together.
+pub fn exposed_ports(policy: &Policy, node: Option<&str>, now: u64) -> Result<usize, Failure> {
+    let exposed_nodes = internet::exposure(policy, now, EXPOSURE_BUDGET).map_err(|exhausted| Failure::of(Exit::Failure, &exhausted))?;
+    let wanted = exposed_nodes.iter().filter(|(name, _)| node.is_none_or(|node| node == name.as_str()));
+    Ok(wanted.map(|(_, exposure)| exposed(exposure).1).sum())
+}
+
 pub fn exposure(args: &ExposureArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     let (_, policy) = args.policy.resolved(terminal)?;
     let exposed_nodes = internet::exposure(&policy, now(), EXPOSURE_BUDGET).map_err(|exhausted| Failure::of(Exit::Failure, &exhausted))?;

@@ -86,15 +86,20 @@ impl Bindings {
 
     /// `--set` over `RINGWALL_VALUE_X` over `--values FILE`.
     pub fn values(&self) -> Result<Values, Failure> {
+        let Some(path) = &self.values else { return self.values_over(None) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Exit::Environment, format!("can't read {}: {error}", path.display())))?;
+        self.values_over(Some(&Input { name: path.display().to_string(), text }))
+    }
+
+    /// The same with another text of the file.
+    pub fn values_over(&self, file: Option<&Input>) -> Result<Values, Failure> {
         let mut values = Values::default();
-        if let Some(path) = &self.values {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(Exit::Environment, format!("can't read {}: {error}", path.display())))?;
-            let input = Input { name: path.display().to_string(), text };
-            let (sources, diagnostics) = values.bind_file(&input);
+        if let Some(input) = file {
+            let (sources, diagnostics) = values.bind_file(input);
             if diagnostics.iter().any(Diagnostic::is_error) {
                 Terminal::new(crate::terminal::When::Auto).diagnostics(&diagnostics, &sources);
-                return Err(Failure::new(Exit::Failure, format!("{} has mistakes", path.display())));
+                return Err(Failure::new(Exit::Failure, format!("{} has mistakes", input.name)));
             }
         }
         let mut variables: Vec<_> = std::env::vars().collect();

@@ -29,14 +29,18 @@ impl End {
 
     /// With at most so many words, and how many more there are.
     pub fn short(&self, most: usize) -> String {
-        let list = |words: &[String]| match words.len() {
-            many if many > most => format!("{} and {} more", words[..most].join(", "), many - most),
-            _ => words.join(", "),
-        };
         match self.except[..] {
-            [] => list(&self.words),
-            _ => format!("{} except {}", list(&self.words), list(&self.except)),
+            [] => list(&self.words, most),
+            _ => format!("{} except {}", list(&self.words, most), list(&self.except, most)),
         }
+    }
+}
+
+/// At most so many of the words, and how many there are more.
+pub(super) fn list(words: &[String], most: usize) -> String {
+    match words.len() {
+        many if many > most => format!("{} and {} more", words[..most].join(", "), many - most),
+        _ => words.join(", "),
     }
 }
 

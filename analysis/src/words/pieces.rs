@@ -3,8 +3,7 @@
 //! In: disjoint boxes, and the boxes that the operator's own rules are. Out: products whose union is
 //! the same set: first the rules that are whole in it, then what is left, put together.
 
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringwall_packet::{Address, Budget, Conditions, Cover, Cube, IntervalSet, Matches, cover};
 
@@ -27,31 +26,34 @@ const STEPS: u64 = 100_000;
 /// `tags` go with the boxes; those without any have none.
 pub fn pieces<A: Address>(packets: &[Matches<A>], tags: &[usize], rows: &[Matches<A>]) -> Vec<Piece<A>> {
     let tag = |at: usize| tags.get(at).copied();
-    let mut rest: Vec<(Matches<A>, Option<usize>)> = packets.iter().cloned().enumerate().map(|(at, packets)| (packets, tag(at))).collect();
+    let mut rest: Vec<Vec<Matches<A>>> = packets.iter().map(|packets| vec![packets.clone()]).collect();
     let mut whole = Vec::new();
     for row in rows {
-        let near: Vec<(usize, &Matches<A>)> =
-            packets.iter().enumerate().filter(|(_, packets)| packets.intersection(row).is_some()).collect();
-        let by: Vec<&Matches<A>> = near.iter().map(|(_, packets)| *packets).collect();
+        let meets = |at: &usize| packets[*at].intersection(row).is_some();
+        let near: Vec<usize> = (0..packets.len()).filter(meets).collect();
+        let by: Vec<&Matches<A>> = near.iter().map(|at| &packets[*at]).collect();
         if near.is_empty() || !matches!(cover(row, &by, &mut Budget::new(STEPS)), Ok(Cover::By(_))) {
             continue;
         }
-        whole.push(piece(row, near.iter().filter_map(|(at, _)| tag(*at)).collect()));
-        let without = |(packets, tag): &(Matches<A>, Option<usize>)| {
-            let tag = *tag;
-            packets.difference(row).into_iter().map(move |packets| (packets, tag))
-        };
-        rest = rest.iter().flat_map(without).collect();
+        whole.push(piece(row, near.iter().filter_map(|at| tag(*at)).collect()));
+        for at in near {
+            rest[at] = rest[at].iter().flat_map(|packets| packets.difference(row)).collect();
+        }
     }
-    let mut rest: Vec<Piece<A>> = rest.iter().map(|(packets, tag)| piece(packets, tag.iter().copied().collect())).collect();
+    let of_tag = |(at, parts): (usize, &Vec<Matches<A>>)| -> Vec<_> {
+        parts.iter().map(|packets| piece(packets, tag(at).into_iter().collect())).collect()
+    };
+    let mut rest: Vec<Piece<A>> = rest.iter().enumerate().flat_map(of_tag).collect();
     loop {
         let before = rest.len();
-        rest = same_ends(rest);
-        rest = put_together(rest, |piece| (piece.source.clone(), piece.services.clone()), |piece, other| {
-            piece.destination = piece.destination.union(&other.destination);
+        rest = put_together(rest, |piece| (piece.source.clone(), piece.destination.clone()), |piece, all| {
+            piece.services = Services::union(all.iter().map(|other| &other.services));
         });
-        rest = put_together(rest, |piece| (piece.destination.clone(), piece.services.clone()), |piece, other| {
-            piece.source = piece.source.union(&other.source);
+        rest = put_together(rest, |piece| (piece.source.clone(), piece.services.clone()), |piece, all| {
+            piece.destination = all.iter().flat_map(|other| other.destination.intervals()).copied().collect();
+        });
+        rest = put_together(rest, |piece| (piece.destination.clone(), piece.services.clone()), |piece, all| {
+            piece.source = all.iter().flat_map(|other| other.source.intervals()).copied().collect();
         });
         rest = whatever_holds(rest);
         if rest.len() == before {
@@ -67,34 +69,26 @@ fn piece<A: Address>(Matches { cube, conditions }: &Matches<A>, tags: BTreeSet<u
     Piece { source, destination, services: Services::from_iter([&upper]), conditions: conditions.clone(), tags }
 }
 
-fn same_ends<A: Address>(pieces: Vec<Piece<A>>) -> Vec<Piece<A>> {
-    put_together(pieces, |piece| (piece.source.clone(), piece.destination.clone()), |piece, other| {
-        piece.services = piece.services.union(&other.services);
-    })
-}
-
 /// Joins the pieces that have the same key and the same conditions.
 fn put_together<A: Address, K: Ord>(
     pieces: Vec<Piece<A>>,
     key: impl Fn(&Piece<A>) -> K,
-    join: impl Fn(&mut Piece<A>, &Piece<A>),
+    join: impl Fn(&mut Piece<A>, &[Piece<A>]),
 ) -> Vec<Piece<A>> {
-    let mut places: BTreeMap<(K, Conditions), usize> = BTreeMap::new();
-    let mut joined: Vec<Piece<A>> = Vec::new();
+    let mut groups: BTreeMap<(K, Conditions), Vec<Piece<A>>> = BTreeMap::new();
     for piece in pieces {
-        match places.entry((key(&piece), piece.conditions.clone())) {
-            Entry::Occupied(place) => {
-                let known = &mut joined[*place.get()];
-                join(known, &piece);
-                known.tags.extend(piece.tags);
-            }
-            Entry::Vacant(place) => {
-                place.insert(joined.len());
-                joined.push(piece);
-            }
-        }
+        groups.entry((key(&piece), piece.conditions.clone())).or_default().push(piece);
     }
-    joined
+    let joined = groups.into_values().map(|mut all| match all.len() {
+        1 => all.remove(0),
+        _ => {
+            let mut piece = all[0].clone();
+            piece.tags = all.iter().flat_map(|other| &other.tags).copied().collect();
+            join(&mut piece, &all);
+            piece
+        }
+    });
+    joined.collect()
 }
 
 /// Joins pieces that are the same but for the values of one variable.

@@ -23,17 +23,16 @@ pub struct Services(
 type Ports = Vec<(IntervalSet<u16>, IntervalSet<u16>)>;
 
 impl Services {
-    pub fn union(&self, other: &Self) -> Self {
-        Self::of(self.parts().chain(other.parts()).collect())
+    /// The union of all at once: one by one it would take time that is quadratic in their number.
+    pub fn union<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let of = |(protocols, ports): &'a (IntervalSet<u8>, Ports)| {
+            ports.iter().map(|(to, from)| (protocols.clone(), to.clone(), from.clone()))
+        };
+        Self::of(all.into_iter().flat_map(|services| &services.0).flat_map(of).collect())
     }
 
-    fn parts(&self) -> impl Iterator<Item = Part> {
-        let of = |(protocols, ports): &(IntervalSet<u8>, Ports)| {
-            let protocols = protocols.clone();
-            let part = move |(to, from): (IntervalSet<u16>, IntervalSet<u16>)| (protocols.clone(), to, from);
-            ports.clone().into_iter().map(part)
-        };
-        self.0.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn of(parts: Vec<Part>) -> Self {
@@ -100,6 +99,14 @@ fn cuts<'a, P: ringwall_packet::Point + 'a>(sets: impl Iterator<Item = &'a Inter
 }
 
 fn ports_of(parts: Vec<(&IntervalSet<u16>, &IntervalSet<u16>)>) -> Ports {
+    // Nearly always any source port will do.
+    let mut by_source: BTreeMap<&IntervalSet<u16>, Vec<Interval<u16>>> = BTreeMap::new();
+    for (to, from) in parts {
+        by_source.entry(from).or_default().extend_from_slice(to.intervals());
+    }
+    let joined: Vec<(IntervalSet<u16>, &IntervalSet<u16>)> =
+        by_source.into_iter().map(|(from, to)| (to.into_iter().collect(), from)).collect();
+    let parts: Vec<_> = joined.iter().map(|(to, from)| (to, *from)).collect();
     let mut whole: BTreeMap<IntervalSet<u16>, Vec<Interval<u16>>> = BTreeMap::new();
     for interval in cuts(parts.iter().map(|(to, _)| *to)) {
         let here = parts.iter().filter(|(to, _)| to.contains(interval.first()));

@@ -5,4 +5,5 @@ mod rig;
 
 mod apply;
 mod commands;
+mod plan;
 mod requirements;

@@ -5,6 +5,7 @@ mod boot;
 mod container;
 mod edge;
 mod killed;
+mod plan;
 mod session;
 mod status;
 mod trial;

@@ -53,6 +53,36 @@ fn rx_02_nobody_is_locked_out() {
     assert!(status.out.contains("g2 was on trial and has fallen"), "{}", status.out);
 }
 
+/// Before anything is touched: what is opened and closed by groups and services, what the internet
+/// reaches, and who is cut off; then exactly that.
+#[test]
+fn rx_07_a_plan_is_the_difference_that_apply_makes() {
+    let rig = small();
+    let both = open_to_users("web", 80) + &open_to_users("mail", 25);
+    rig.enforce(&["node"], &policy(&both), &[]);
+    let mut mail = rig.session("user", "node", 25);
+    let world = "  - allow: internet -> node\n    services: [https]\n";
+    let new = rig.write("new.yaml", &policy(&(open_to_users("web", 80) + world)));
+    let plan = rig.write("plan.json", "");
+    let document = rig.ringwall("node", &["plan", &new, "--out", &plan, "-o", "json"]).done().json();
+    let texts = |list: &str| -> Vec<String> {
+        let all = document["differences"][list].as_array().unwrap().iter();
+        all.map(|one| one["text"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(texts("opened"), ["internet -> node  443/tcp (https)"]);
+    assert_eq!(texts("closed"), ["users -> node  25/tcp (smtp)"]);
+    assert_eq!(document["exposure"], serde_json::json!({ "before": 0, "after": 1 }));
+    assert_eq!(document["cuts"].as_array().unwrap().len(), 1);
+    mail.lives();
+    rig.ringwall("node", &["apply", &plan, "--no-management", "--no-confirm", "--learn", "0"]).done();
+    mail.is_dead();
+    rig.open(&["user -> node: tcp/80"]);
+    rig.shut(&["user -> node: tcp/25 tcp/443", "admin -> node: tcp/80"]);
+    // Now the plan of the same policy is empty.
+    let same = rig.ringwall("node", &["plan", &new, "--exit-code"]).done();
+    assert_eq!(same.err, "plan: no difference\n");
+}
+
 /// From the dropped packet to the line of the policy: the log has the rule's id, and the id its place.
 #[test]
 fn rx_08_a_dropped_packet_names_its_rule() {
