@@ -1,4 +1,4 @@
-//! `ringwall import`: port tables of install guides become a policy.
+//! `ringwall import`: port tables of install guides, or a machine's rules, become a policy.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
@@ -8,7 +8,8 @@ use clap::ValueEnum;
 use ringwall_diagnostic::{Diagnostic, Sources};
 use ringwall_import::{Guide, MAX_BYTES, Stamp, decode, to_csv, to_policy};
 
-use crate::Failure;
+use crate::ruleset::import::DraftArgs;
+use crate::{Failure, ruleset};
 use crate::terminal::{Exit, Terminal, count, print};
 
 #[derive(clap::Args)]
@@ -20,12 +21,16 @@ comments, with the reason, and make the exit code 4.
 Examples:
   ringwall import guide.md > policy.yaml
   ringwall import guide.md -o csv         one line per flow, in the guide's own words
-  ringwall import a.md b.csv --to policy.yaml")]
+  ringwall import a.md b.csv --to policy.yaml
+  iptables-save | ringwall import --ruleset - --node web-1 --address 192.0.2.10
+  ringwall import --ruleset rules.v4 rules.v6 --node web-1 --address 192.0.2.10 --address 2001:db8::10")]
 pub struct Args {
     /// Guides: Markdown (with pipe or HTML tables) or CSV, in UTF-8.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "ruleset", value_name = "FILE")]
     files: Vec<PathBuf>,
-    #[arg(short, long, value_enum, default_value_t = Format::Policy)]
+    #[command(flatten)]
+    ruleset: DraftArgs,
+    #[arg(short, long, value_enum, default_value_t = Format::Policy, conflicts_with = "ruleset")]
     output: Format,
     /// Write to a new file instead of stdout; one that is there already is left alone.
     #[arg(long, value_name = "FILE")]
@@ -41,6 +46,12 @@ enum Format {
 }
 
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
+    if !args.ruleset.ruleset.is_empty() {
+        let drafted = ruleset::import::run(&args.ruleset, terminal)?;
+        write(args, &drafted.text)?;
+        terminal.say(&drafted.summary);
+        return Ok(drafted.exit);
+    }
     let mut sources = Sources::new();
     let mut guides = Vec::new();
     let mut diagnostics = Vec::new();
@@ -67,12 +78,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
             text
         }
     };
-    match &args.to {
-        None => print(&text),
-        Some(path) => File::create_new(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| Failure::new(Exit::Failure, format!("can't write {}: {error}", path.display())))?,
-    }
+    write(args, &text)?;
     let flows: usize = guides.iter().map(|guide| guide.flows.len()).sum();
     let undecided: usize = guides.iter().map(|guide| guide.undecided.len()).sum();
     let comments = if left_out > 0 { format!(", {left_out} of them left as comments") } else { String::new() };
@@ -90,6 +96,16 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         _ if failed || undecided > 0 || left_out > 0 => Exit::Partly,
         _ => Exit::Success,
     })
+}
+
+fn write(args: &Args, text: &str) -> Result<(), Failure> {
+    match &args.to {
+        None => print(text),
+        Some(path) => File::create_new(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| Failure::new(Exit::Failure, format!("can't write {}: {error}", path.display())))?,
+    }
+    Ok(())
 }
 
 /// One guide and its diagnostics; no guide when it is no text at all.

@@ -11,6 +11,7 @@ use ringwall_packet::{Address, Budget, Change, Conditions, Exhausted, Row, Witne
 use ringwall_ruleset::Path;
 use ringwall_ruleset::filter::Filter;
 
+use super::can::shown;
 use super::way::{Fate, Outcome, Rows, Way};
 use crate::words::{Line, Packets, Tags, Words};
 
@@ -72,7 +73,7 @@ pub fn diff(
         } else {
             2
         };
-        all[kind].add(deciders, packets);
+        all[kind].add(deciders, packets, conditions);
     }
     let [only_before, only_after, unknown] = all.map(|group| group.flows(&ways, words));
     Ok(Difference { before: only_before, after: only_after, unknown })
@@ -102,9 +103,10 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, deciders: (usize, usize), packets: Packets) {
+    fn add(&mut self, deciders: (usize, usize), packets: Packets, known: &Conditions) {
         let tag = self.parts.len();
-        self.parts.push((deciders, packets.witness()));
+        self.parts.push((deciders, packets.witness().map(|witness| shown(witness, &packets, known))));
+        let packets = packets.beyond(known);
         self.tags.v4.extend(packets.v4.iter().map(|_| tag));
         self.tags.v6.extend(packets.v6.iter().map(|_| tag));
         self.packets.extend(&packets);

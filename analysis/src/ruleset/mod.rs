@@ -7,6 +7,7 @@
 
 pub mod can;
 pub mod diff;
+pub mod draft;
 mod way;
 
 pub use way::{By, Fate, Outcome, Way, chains, filtered, on_the_way, pass};

@@ -1,6 +1,7 @@
 //! Rulesets that somebody wrote: reading their files, and the words of answers about them.
 
 pub mod can;
+pub mod import;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
