@@ -10,5 +10,7 @@ mod robust;
 mod rulesets;
 #[path = "iptables/spec.rs"]
 mod spec;
+#[path = "iptables/targets.rs"]
+mod targets;
 #[path = "iptables/written.rs"]
 mod written;

@@ -51,10 +51,8 @@ impl Marks {
     }
 
     fn one(&self, group: u32, value: u32, is_not: bool) -> (Variable, IntervalSet<u128>) {
-        let field = if group == u32::MAX { self.field.to_owned() } else { format!("{} and {group:#010x}", self.field) };
-        // Between a masked value and the next one lies none; after the greatest there is none.
-        let step = 1u128 << group.trailing_zeros();
-        let last = if value == group { u128::MAX } else { u128::from(value) + step - 1 };
+        let field = if group == u32::MAX { self.field.to_owned() } else { format!("{} & {group:#010x}", self.field) };
+        let last = if value == group { u128::MAX } else { value.into() };
         let set = IntervalSet::from(Interval::new(value.into(), last).expect("an ordered pair"));
         (Variable::Field(field.into()), if is_not { set.complement() } else { set })
     }

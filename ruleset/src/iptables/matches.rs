@@ -337,13 +337,13 @@ impl<'t, A: Version> Parser<'t, '_, A> {
             match &*asked.name.text {
                 "--sport" | "--source-port" => self.port(asked, false),
                 "--dport" | "--destination-port" => self.port(asked, true),
-                "--syn" => self.flags(asked, "FIN,SYN,RST,ACK", "SYN")?,
+                "--syn" => self.flags(asked, "FIN,SYN,RST,ACK", "SYN"),
                 "--tcp-flags" => {
                     let [mask, set] = &asked.values[..] else {
                         self.wrong(&asked.name, "`--tcp-flags` has two lists", "which flags to look at, and which of them are set");
                         continue;
                     };
-                    self.flags(asked, &mask.text, &set.text)?;
+                    self.flags(asked, &mask.text, &set.text);
                 }
                 "--tcp-option" | "--chunk-types" | "--dccp-types" | "--dccp-option" => {
                     let values: Vec<_> = asked.values.iter().map(Token::typed).collect();
@@ -381,34 +381,22 @@ impl<'t, A: Version> Parser<'t, '_, A> {
     }
 
     /// Among the flags of `mask`, those of `set` are set and no other.
-    fn flags(&mut self, asked: &Asked<'t>, mask: &str, set: &str) -> Result<(), TooMany> {
+    fn flags(&mut self, asked: &Asked<'t>, mask: &str, set: &str) {
+        // By bit (RFC 9293 §3.1).
         const FLAGS: [&str; 6] = ["fin", "syn", "rst", "psh", "ack", "urg"];
-        let flags = |list: &str| -> Option<[bool; 6]> {
-            let mut flags = [false; 6];
-            for word in list.split(',').map(str::to_ascii_lowercase) {
-                match &word[..] {
-                    "all" => flags = [true; 6],
-                    "none" => {}
-                    word => flags[FLAGS.iter().position(|flag| *flag == word)?] = true,
-                }
-            }
-            Some(flags)
+        let flags = |list: &str| -> Option<u8> {
+            let flag = |word: &str| match &word.to_ascii_lowercase()[..] {
+                "all" => Some(0x3f),
+                "none" => Some(0),
+                word => FLAGS.iter().position(|flag| *flag == word).map(|bit| 1 << bit),
+            };
+            list.split(',').map(flag).try_fold(0, |all, flag| Some(all | flag?))
         };
         let (Some(mask), Some(set)) = (flags(mask), flags(set)) else {
-            self.wrong(&asked.name, "a TCP flag that is not known", "flags are FIN, SYN, RST, PSH, ACK, URG, ALL and NONE");
-            return Ok(());
+            return self.wrong(&asked.name, "a TCP flag that is not known", "flags are FIN, SYN, RST, PSH, ACK, URG, ALL and NONE");
         };
-        let asked_of = (0..FLAGS.len()).filter(|flag| mask[*flag]);
-        let single = asked_of.map(|flag| holds(&format!("tcp flags & {}", FLAGS[flag]), set[flag] != asked.is_not));
-        // Flags outside the mask are taken for unset: if one of them is asked for, nothing matches.
-        let is_possible = (0..FLAGS.len()).all(|flag| mask[flag] || !set[flag]);
-        match (asked.is_not, is_possible) {
-            (false, false) => self.asks.nothing(),
-            (true, false) => {}
-            (false, true) => single.collect::<Vec<_>>().iter().try_for_each(|one| self.asks.and(std::slice::from_ref(one)))?,
-            (true, true) => self.asks.and(&single.collect::<Vec<_>>())?,
-        }
-        Ok(())
+        let values: IntervalSet<u8> = (0..=u8::MAX).filter(|value| (value & mask == set) != asked.is_not).collect();
+        self.asks.variable(Variable::Field("tcp flags".into()), &values::of_variable(&values, u8::MAX, u128::from));
     }
 
     fn multiport(&mut self, module: &Module<'t>) -> Result<(), TooMany> {
