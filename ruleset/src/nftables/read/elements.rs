@@ -159,8 +159,8 @@ impl<'t> Elements<'t> {
     }
 
     /// For each outcome of a map, the packets that have it.
-    pub fn arms(&self, fields: &[Field]) -> Vec<(Outcome<'t>, Vec<Term>)> {
-        let mut arms: Vec<(Outcome<'t>, Vec<Term>)> = match fields {
+    pub fn arms(&self, fields: &[Field]) -> Vec<(Vec<Term>, Outcome<'t>)> {
+        let mut arms: Vec<(Vec<Term>, Outcome<'t>)> = match fields {
             [field] => {
                 let mut order: Vec<(Outcome<'t>, Vec<Interval<u128>>)> = Vec::new();
                 let mut places: HashMap<Outcome<'t>, usize> = HashMap::new();
@@ -172,18 +172,18 @@ impl<'t> Elements<'t> {
                     order[place].1.push(*key);
                 }
                 let terms = |keys: Vec<Interval<u128>>| field.terms(&keys.into_iter().collect(), false);
-                order.into_iter().map(|(outcome, keys)| (outcome, terms(keys))).collect()
+                order.into_iter().map(|(outcome, keys)| (terms(keys), outcome)).collect()
             }
             _ => {
                 let mut outcomes = self.outcomes.clone();
                 outcomes.sort_unstable();
                 outcomes.dedup();
-                outcomes.into_iter().map(|outcome| (outcome, self.some(fields, Some(outcome)))).collect()
+                outcomes.into_iter().map(|outcome| (self.some(fields, Some(outcome)), outcome)).collect()
             }
         };
         if let Some(outcome) = self.otherwise {
             let listed = Self { has_otherwise: false, otherwise: None, ..self.clone() };
-            arms.push((outcome, listed.terms(fields, true)));
+            arms.push((listed.terms(fields, true), outcome));
         }
         arms
     }

@@ -4,7 +4,7 @@
 //! packet to be there at all (nft's dependencies, and the kernel's: an expression that can't be loaded
 //! ends its rule). Never: a value.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ringwall_packet::{Family, Interval, IntervalSet, Protocol, State, UpperCube, Variable, truth};
 
@@ -70,8 +70,12 @@ impl Writes {
 }
 
 /// Protocols whose headers begin with two ports.
+static WITH_PORTS: LazyLock<IntervalSet<u8>> =
+    LazyLock::new(|| (0..=u8::MAX).filter(|number| Protocol(*number).has_ports()).collect());
+static WITHOUT_PORTS: LazyLock<Vec<Term>> = LazyLock::new(|| protocols(WITH_PORTS.complement()));
+
 fn with_ports() -> IntervalSet<u8> {
-    (0..=u8::MAX).filter(|number| Protocol(*number).has_ports()).collect()
+    WITH_PORTS.clone()
 }
 
 fn only(protocol: Protocol) -> IntervalSet<u8> {
@@ -170,7 +174,7 @@ impl Field {
                 let others = Term::Is(variable("th dport"), wide(&ports));
                 let alternatives = [
                     upper(with_ports(), ports, IntervalSet::full()).into_iter().collect(),
-                    protocols(with_ports().complement()).into_iter().chain([others]).collect(),
+                    WITHOUT_PORTS.iter().cloned().chain([others]).collect(),
                 ];
                 vec![Term::AnyOf(alternatives.into())]
             }

@@ -20,6 +20,9 @@ use super::token::{Kind, Token, canonical};
 /// What a rule's body says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body<'t> {
+    /// What becomes of packets, in order. For a rule that looks into named sets, only once these are known.
+    pub branches: Vec<Branch<'t>>,
+    /// Of a rule that looks into named sets.
     pub steps: Vec<Step<'t>>,
     /// Statements that neither ask nor decide, as canonical text.
     pub statements: Vec<Range>,
@@ -36,12 +39,20 @@ pub(super) struct Body<'t> {
 /// Tokens of the rule, from and to.
 pub(super) type Range = (usize, usize);
 
+/// Packets that meet the terms, and what becomes of them.
+#[derive(Clone, Debug)]
+pub(super) enum Branch<'t> {
+    One(Vec<Term>, Outcome<'t>),
+    /// A verdict map: what becomes of which, and all of its keys.
+    Map(Vec<(Vec<Term>, Outcome<'t>)>, Vec<Term>),
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Step<'t> {
     Test(Vec<Term>),
     /// Whether the fields are in a named set, of which the contents may change.
     Lookup { fields: Vec<Field>, set: &'t str, is_negated: bool, text: String },
-    Map { arms: Vec<(Outcome<'t>, Vec<Term>)>, all: Vec<Term> },
+    Map { arms: Vec<(Vec<Term>, Outcome<'t>)>, all: Vec<Term> },
     NamedMap { fields: Vec<Field>, map: &'t str },
     Decide(Outcome<'t>),
 }
@@ -86,7 +97,34 @@ pub(super) fn body<'t>(
     while reader.cursor.peek().is_some() {
         reader.statement()?;
     }
-    Ok(reader.body)
+    let mut body = reader.body;
+    let is_late = body.steps.iter().any(|step| matches!(step, Step::Lookup { .. } | Step::NamedMap { .. }));
+    if !is_late {
+        body.branches = branches(std::mem::take(&mut body.steps));
+    }
+    Ok(body)
+}
+
+/// Steps without named sets as branches.
+pub(super) fn branches(steps: Vec<Step>) -> Vec<Branch> {
+    let mut branches = Vec::new();
+    let mut terms: Vec<Term> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Test(more) if terms.is_empty() => terms = more,
+            Step::Test(more) => terms.extend(more),
+            Step::Decide(outcome) => branches.push(Branch::One(std::mem::take(&mut terms), outcome)),
+            Step::Map { arms, all } => {
+                let join = |own: Vec<Term>| if terms.is_empty() { own } else { terms.iter().cloned().chain(own).collect() };
+                let arms = arms.into_iter().map(|(own, outcome)| (join(own), outcome)).collect();
+                let all = join(all);
+                branches.push(Branch::Map(arms, all.clone()));
+                terms = all;
+            }
+            Step::Lookup { .. } | Step::NamedMap { .. } => {}
+        }
+    }
+    branches
 }
 
 struct Reader<'n, 't> {
@@ -682,7 +720,7 @@ impl<'t> Reader<'_, 't> {
         }
         let elements = self.elements(&fields, true)?;
         let arms = elements.arms(&fields);
-        let targets = arms.iter().filter_map(|(outcome, _)| outcome.target());
+        let targets = arms.iter().filter_map(|(_, outcome)| outcome.target());
         self.body.uses.extend(targets.map(Use::Chain));
         let all = elements.terms(&fields, false);
         self.push(Step::Map { arms, all });

@@ -96,17 +96,31 @@ fn narrow<A: Addressed>(mut packets: Matches<A>, terms: &[Term], into: &mut Vec<
     for (index, term) in terms.iter().enumerate() {
         match term {
             Term::AnyOf(alternatives) => {
-                for terms_of_one in alternatives {
-                    work.step(1)?;
-                    if terms_of_one.iter().all(|term| may_meet(&packets, term)) {
-                        let mut some = Vec::new();
-                        narrow(packets.clone(), terms_of_one, &mut some, work)?;
-                        for packets in some {
-                            narrow(packets, &terms[index + 1..], into, work)?;
+                work.step(alternatives.len())?;
+                let met = |terms: &&Vec<Term>| terms.iter().all(|term| may_meet(&packets, term));
+                let mut possible = alternatives.iter().filter(met);
+                let (first, second) = (possible.next(), possible.next());
+                let is_plain = |terms: &&Vec<Term>| !terms.iter().any(|term| matches!(term, Term::AnyOf(_) | Term::NoneOf(_)));
+                match (first.filter(is_plain), second) {
+                    // One is left, and it needs no copy.
+                    (Some(terms), None) => {
+                        if !terms.iter().all(|term| meet(&mut packets, term)) {
+                            return Some(());
                         }
                     }
+                    _ => {
+                        for terms_of_one in alternatives {
+                            if terms_of_one.iter().all(|term| may_meet(&packets, term)) {
+                                let mut some = Vec::new();
+                                narrow(packets.clone(), terms_of_one, &mut some, work)?;
+                                for packets in some {
+                                    narrow(packets, &terms[index + 1..], into, work)?;
+                                }
+                            }
+                        }
+                        return Some(());
+                    }
                 }
-                return Some(());
             }
             Term::NoneOf(alternatives) => {
                 for packets in without(vec![packets], alternatives, work)? {
@@ -202,18 +216,37 @@ pub(super) fn meets<A: Addressed>(one: &Matches<A>, other: &Matches<A>) -> bool 
 /// otherwise.
 pub(super) fn rest_of<A: Addressed>(packets: &Matches<A>, some: &Matches<A>) -> Option<Option<Matches<A>>> {
     let (upper, others) = (&packets.cube.upper, &some.cube.upper);
-    let mut fields = usize::from(packets.cube.source != some.cube.source)
-        + usize::from(packets.cube.destination != some.cube.destination)
-        + usize::from(upper.protocols() != others.protocols())
-        + usize::from(upper.destination_ports() != others.destination_ports())
-        + usize::from(upper.source_ports() != others.source_ports());
-    fields += some.conditions.iter().filter(|(variable, values)| packets.conditions.values(variable) != Some(values)).count();
-    match fields {
-        0 => Some(None),
-        1 => {
-            let mut parts = packets.difference(some);
-            debug_assert!(parts.len() <= 1, "one field differs");
-            Some(parts.pop())
+    let differs = [
+        packets.cube.source != some.cube.source,
+        packets.cube.destination != some.cube.destination,
+        upper.protocols() != others.protocols(),
+        upper.destination_ports() != others.destination_ports(),
+        upper.source_ports() != others.source_ports(),
+    ];
+    let mut variables = some.conditions.iter().filter(|(variable, values)| packets.conditions.values(variable) != Some(values));
+    let fields = differs.iter().filter(|differs| **differs).count();
+    match (fields, variables.next(), variables.next()) {
+        (0, None, _) => Some(None),
+        (0, Some((variable, values)), None) => Some(packets.and(variable.clone(), &values.complement())),
+        (1, None, _) => {
+            let mut rest = packets.clone();
+            let is_empty = if differs[0] {
+                rest.cube.source = rest.cube.source.difference(&some.cube.source);
+                rest.cube.source.is_empty()
+            } else if differs[1] {
+                rest.cube.destination = rest.cube.destination.difference(&some.cube.destination);
+                rest.cube.destination.is_empty()
+            } else {
+                let protocols = upper.protocols().difference(others.protocols());
+                let rest_of_ports = |own: &IntervalSet<u16>, other, differs| if differs { own.difference(other) } else { own.clone() };
+                let protocols = if differs[2] { protocols } else { upper.protocols().clone() };
+                let destination = rest_of_ports(upper.destination_ports(), others.destination_ports(), differs[3]);
+                let source = rest_of_ports(upper.source_ports(), others.source_ports(), differs[4]);
+                let is_empty = protocols.is_empty() || destination.is_empty() || source.is_empty();
+                rest.cube.upper = UpperCube::new(protocols, destination, source)?;
+                is_empty
+            };
+            Some((!is_empty).then_some(rest))
         }
         _ => None,
     }

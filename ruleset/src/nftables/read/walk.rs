@@ -7,6 +7,7 @@
 //! a chain that it was sent to, is kept aside and subtracted from what comes after it in the same chain,
 //! where the two meet.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use ringwall_packet::{Family, IntervalSet, Matches, Row, State as Conntrack, Tab
 
 use super::elements::Outcome;
 use super::field::{Field, Writes};
-use super::rule::{Step, canonical_rule};
+use super::rule::{Branch, Step, branches, canonical_rule};
 use super::script::TableName;
 use super::state::{DEPTH, Rule, Set, State, Table};
 use super::term::{Addressed, Term, Work, rest_of, subtract, those};
@@ -39,7 +40,7 @@ const ROWS: usize = 1_000_000;
 const STEPS: u64 = 30_000_000;
 
 /// What all base chains do. The error says that it is too much.
-pub fn filter(state: &State, sets: Sets) -> Result<Filter, Box<Diagnostic>> {
+pub fn filter<'s>(state: &'s State<'s>, sets: Sets) -> Result<Filter, Box<Diagnostic>> {
     let mut roots = Vec::new();
     for table in state.tables().filter(|table| !table.is_dormant && is_covered(table.name.family)) {
         for (place, chain) in table.chains.iter().enumerate() {
@@ -69,7 +70,7 @@ pub fn filter(state: &State, sets: Sets) -> Result<Filter, Box<Diagnostic>> {
 
 /// What one chain does with all packets that are sent to it; those that leave by its end, or return, get
 /// `end`. The rows are in the only chain of the result. `None`: the chain is not there.
-pub fn chain(state: &State, table: TableName, name: &str, end: Verdict, sets: Sets) -> Option<Result<Filter, Box<Diagnostic>>> {
+pub fn chain<'s>(state: &'s State<'s>, table: TableName, name: &str, end: Verdict, sets: Sets) -> Option<Result<Filter, Box<Diagnostic>>> {
     let table = state.table(table).filter(|table| is_covered(table.name.family))?;
     let place = table.chain(name)?;
     let mut walk = Walk::new(state, sets);
@@ -116,11 +117,13 @@ fn hook(name: &str) -> Option<Hook> {
 }
 
 /// What is the same for both families.
-struct Walk {
+struct Walk<'s> {
     sets: Sets,
     filter: Filter,
     /// By the rule's number: what is known of it, once it was met.
-    rules: Vec<Option<Rc<Known>>>,
+    rules: Vec<Option<Rc<Known<'s>>>>,
+    /// The same: the whole rule as an effect.
+    rule_texts: Vec<u32>,
     /// By table, what is known of its chains.
     chains: HashMap<String, Rc<Vec<About>>>,
     /// Lists of effects: the list before it, the text that was added, and what the whole list writes.
@@ -136,23 +139,14 @@ struct Walk {
 
 /// A rule that was looked at.
 #[derive(Debug)]
-struct Known {
-    /// The whole rule as an effect.
-    text: u32,
+struct Known<'s> {
     /// Its statements, each as an effect.
     statements: Vec<u32>,
     comment: Option<u32>,
     /// Statements that packets meet that don't meet all of its matches.
     early: Option<u32>,
-    branches: Vec<Branch>,
-}
-
-/// Packets that meet the terms, and what becomes of them. Named sets are in their place.
-#[derive(Debug)]
-enum Branch {
-    One(Vec<Term>, ChainOutcome),
-    /// A verdict map: what becomes of which; and all of its keys.
-    Map(Vec<(Vec<Term>, ChainOutcome)>, Vec<Term>),
+    /// Named sets are in their place.
+    branches: Cow<'s, [Branch<'s>]>,
 }
 
 /// An outcome with the chain in its place.
@@ -192,12 +186,13 @@ impl From<TooMuch> for Box<Diagnostic> {
 /// Packets, and the list of what they met.
 type Left<A> = Vec<(Matches<A>, u32)>;
 
-impl Walk {
-    fn new(state: &State, sets: Sets) -> Self {
+impl<'s> Walk<'s> {
+    fn new(state: &'s State<'s>, sets: Sets) -> Self {
         let mut walk = Self {
             sets,
             filter: Filter::default(),
             rules: Vec::new(),
+            rule_texts: Vec::new(),
             chains: HashMap::new(),
             lists: vec![(0, 0, Writes::default())],
             list_places: HashMap::new(),
@@ -237,6 +232,7 @@ impl Walk {
             }
         }
         self.rules.resize(self.filter.rules.len(), None);
+        self.rule_texts.resize(self.filter.rules.len(), u32::MAX);
         chains
     }
 
@@ -272,14 +268,14 @@ impl Walk {
     }
 
     /// Rows of a chain with all packets in it, and what the statements on the way write.
-    fn root(&mut self, table: &Table, root: Root) -> Result<(Rows<Decision>, Writes), Box<Diagnostic>> {
+    fn root(&mut self, table: &'s Table<'s>, root: Root) -> Result<(Rows<Decision>, Writes), Box<Diagnostic>> {
         let first_list = self.lists.len();
         let (v4, v6) = (self.rows_of::<Ipv4Addr>(table, root)?, self.rows_of::<Ipv6Addr>(table, root)?);
         let writes = self.lists[first_list..].iter().fold(Writes::default(), |all, (.., writes)| all.and(*writes));
         Ok((Rows { v4, v6 }, writes))
     }
 
-    fn rows_of<A: Addressed>(&mut self, table: &Table, root: Root) -> Enough<Vec<Row<A, Decision>>> {
+    fn rows_of<A: Addressed>(&mut self, table: &'s Table<'s>, root: Root) -> Enough<Vec<Row<A, Decision>>> {
         let is_of_family = match table.name.family {
             "ip" => A::FAMILY == Family::V4,
             "ip6" => A::FAMILY == Family::V6,
@@ -332,8 +328,8 @@ impl Walk {
         self.filter
     }
 
-    /// A rule's texts and tests, made when it is first met.
-    fn known(&mut self, table: &Table, rule: &Rule, number: usize) -> Rc<Known> {
+    /// A rule's statements and branches, made when it is first met.
+    fn known(&mut self, table: &'s Table<'s>, rule: &'s Rule<'s>, number: usize) -> Rc<Known<'s>> {
         if let Some(known) = &self.rules[number] {
             return known.clone();
         }
@@ -342,7 +338,6 @@ impl Walk {
             let text = canonical_rule(rule.text, &rule.tokens[*from..*to]);
             statements.push(self.text(text));
         }
-        let text = self.text(rule.canonical());
         let early = match rule.body.acts_before_last_test {
             0 => None,
             number => {
@@ -351,54 +346,34 @@ impl Walk {
             }
         };
         let comment = rule.body.comment.map(|comment| self.text(format!("comment \"{comment}\"")));
-        let branches = self.branches(table, rule);
-        let known = Rc::new(Known { text, statements, comment, early, branches });
+        let branches = if rule.body.steps.is_empty() {
+            Cow::Borrowed(&rule.body.branches[..])
+        } else {
+            let steps = rule.body.steps.iter().map(|step| match step {
+                Step::Lookup { fields, set, is_negated, text } => {
+                    Step::Test(self.lookup(fields, table.sets.get(set), *is_negated, text, rule.line))
+                }
+                Step::NamedMap { fields, map } => match table.sets.get(map) {
+                    Some(set) if set.unread.is_none() => {
+                        Step::Map { arms: set.elements.arms(fields), all: set.elements.terms(fields, false) }
+                    }
+                    _ => Step::Decide(Outcome::Elsewhere("a map that is not read here decides")),
+                },
+                other => other.clone(),
+            });
+            Cow::Owned(branches(steps.collect()))
+        };
+        let known = Rc::new(Known { statements, comment, early, branches });
         self.rules[number] = Some(known.clone());
         known
     }
 
-    fn branches(&mut self, table: &Table, rule: &Rule) -> Vec<Branch> {
-        let outcome = |outcome: Outcome| match outcome {
-            Outcome::Accept => ChainOutcome::Verdict(Verdict::Accept),
-            Outcome::Drop => ChainOutcome::Verdict(Verdict::Drop),
-            Outcome::Reject => ChainOutcome::Verdict(Verdict::Reject),
-            Outcome::Continue => ChainOutcome::Continue,
-            Outcome::Return => ChainOutcome::Return,
-            Outcome::Elsewhere(why) => ChainOutcome::Elsewhere(why),
-            Outcome::Jump(name) => table.chain(name).map_or(ChainOutcome::Elsewhere(NO_CHAIN), ChainOutcome::Jump),
-            Outcome::Goto(name) => table.chain(name).map_or(ChainOutcome::Elsewhere(NO_CHAIN), ChainOutcome::Goto),
-        };
-        let mut branches = Vec::new();
-        let mut terms: Vec<Term> = Vec::new();
-        for step in &rule.body.steps {
-            let join = |more: &[Term]| -> Vec<Term> { terms.iter().chain(more).cloned().collect() };
-            let map = |arms: &[(Outcome, Vec<Term>)], all: &[Term]| {
-                let arms = arms.iter().map(|(of, own)| (join(own), outcome(*of))).collect();
-                (Branch::Map(arms, join(all)), join(all))
-            };
-            let (branch, all) = match step {
-                Step::Test(more) => {
-                    terms.extend(more.iter().cloned());
-                    continue;
-                }
-                Step::Lookup { fields, set, is_negated, text } => {
-                    terms.extend(self.lookup(fields, table.sets.get(set), *is_negated, text, rule.line));
-                    continue;
-                }
-                Step::Decide(of) => (Branch::One(terms.clone(), outcome(*of)), Vec::new()),
-                Step::Map { arms, all } => map(arms, all),
-                Step::NamedMap { fields, map: name } => match table.sets.get(name) {
-                    Some(set) if set.unread.is_none() => map(&set.elements.arms(fields), &set.elements.terms(fields, false)),
-                    _ => {
-                        let why = "a map that is not read here decides";
-                        (Branch::One(terms.clone(), ChainOutcome::Elsewhere(why)), Vec::new())
-                    }
-                },
-            };
-            branches.push(branch);
-            terms = all;
+    /// The whole rule as an effect.
+    fn rule_text(&mut self, rule: &Rule, number: usize) -> u32 {
+        if self.rule_texts[number] == u32::MAX {
+            self.rule_texts[number] = self.text(rule.canonical());
         }
-        branches
+        self.rule_texts[number]
     }
 
     fn lookup(&mut self, fields: &[Field], set: Option<&Set>, is_negated: bool, text: &str, line: usize) -> Vec<Term> {
@@ -470,9 +445,9 @@ const ELSEWHERE: &str = "the chain was there before: what it does is not known";
 const WRITTEN: &str = "a statement before it may have changed it";
 
 /// One walk through the chains of a table, for one family.
-struct Visit<'w, 't, A> {
-    walk: &'w mut Walk,
-    table: &'w Table<'t>,
+struct Visit<'w, 's, A> {
+    walk: &'w mut Walk<'s>,
+    table: &'s Table<'s>,
     chains: Rc<Vec<About>>,
     rows: Vec<Row<A, Decision>>,
     /// What may have been written before.
@@ -494,15 +469,15 @@ struct Place<A> {
 
 /// One rule in a visit.
 #[derive(Clone, Copy)]
-struct At<'a, 't> {
-    rule: &'a Rule<'t>,
-    known: &'a Known,
+struct At<'a, 's> {
+    rule: &'s Rule<'s>,
+    known: &'a Known<'s>,
     number: usize,
     /// What packets have met before it.
     effects: u32,
 }
 
-impl<'t, A: Addressed> Visit<'_, 't, A> {
+impl<'s, A: Addressed> Visit<'_, 's, A> {
     fn push(&mut self, matches: Matches<A>, verdict: FilterVerdict, rule: Option<usize>, effects: u32) -> Enough<()> {
         self.walk.rows += 1;
         if self.walk.rows > ROWS {
@@ -542,16 +517,17 @@ impl<'t, A: Addressed> Visit<'_, 't, A> {
         Ok(left)
     }
 
-    fn rule(&mut self, rule: &Rule<'t>, number: usize, place: &mut Place<A>) -> Enough<()> {
+    fn rule(&mut self, rule: &'s Rule<'s>, number: usize, place: &mut Place<A>) -> Enough<()> {
         let known = self.walk.known(self.table, rule, number);
         let written = self.written.and(self.walk.lists[place.effects as usize].2);
         if rule.body.reads.meets(written) {
             self.walk.unknown(rule.canonical(), rule.line, WRITTEN);
         }
-        if known.branches.iter().all(|branch| matches!(branch, Branch::One(_, ChainOutcome::Continue))) {
+        if known.branches.iter().all(|branch| matches!(branch, Branch::One(_, Outcome::Continue))) {
             // It decides nothing.
             if !rule.body.statements.is_empty() {
-                place.effects = self.walk.with(place.effects, known.text, rule.body.writes);
+                let text = self.walk.rule_text(rule, number);
+                place.effects = self.walk.with(place.effects, text, rule.body.writes);
                 if rule.body.writes.meets(Writes::STATE.and(Writes::HEADER)) {
                     self.walk.report(rule, number);
                 }
@@ -559,22 +535,25 @@ impl<'t, A: Addressed> Visit<'_, 't, A> {
             return Ok(());
         }
         let at = At { rule, known: &known, number, effects: place.effects };
-        for branch in &known.branches {
+        for branch in known.branches.iter() {
             match branch {
                 Branch::One(terms, outcome) => {
                     let met = self.met(terms, *outcome, &at, place)?;
                     self.leave(place, met)?;
                 }
                 Branch::Map(arms, all) => {
-                    let mut goes_on = false;
+                    let (mut goes_on, mut left) = (false, Vec::new());
                     for (terms, outcome) in arms {
                         let met = self.met(terms, *outcome, &at, place)?;
                         goes_on |= met.goes_on;
-                        place.left.extend(met.left);
+                        // The other arms are about other packets.
+                        left.extend(met.left);
                     }
-                    if !goes_on {
+                    if goes_on {
+                        place.left.extend(left);
+                    } else {
                         let packets = self.those(&place.here, all)?;
-                        self.leave(place, Met { packets, left: Vec::new(), goes_on: false })?;
+                        self.leave(place, Met { packets, left, goes_on: false })?;
                     }
                 }
             }
@@ -591,16 +570,31 @@ impl<'t, A: Addressed> Visit<'_, 't, A> {
         those(packets, terms, &mut self.walk.work).ok_or(TooMuch)
     }
 
+    fn resolved(&self, outcome: Outcome) -> ChainOutcome {
+        match outcome {
+            Outcome::Accept => ChainOutcome::Verdict(Verdict::Accept),
+            Outcome::Drop => ChainOutcome::Verdict(Verdict::Drop),
+            Outcome::Reject => ChainOutcome::Verdict(Verdict::Reject),
+            Outcome::Continue => ChainOutcome::Continue,
+            Outcome::Return => ChainOutcome::Return,
+            Outcome::Elsewhere(why) => ChainOutcome::Elsewhere(why),
+            Outcome::Jump(name) => self.table.chain(name).map_or(ChainOutcome::Elsewhere(NO_CHAIN), ChainOutcome::Jump),
+            Outcome::Goto(name) => self.table.chain(name).map_or(ChainOutcome::Elsewhere(NO_CHAIN), ChainOutcome::Goto),
+        }
+    }
+
     /// What becomes of packets that meet `terms`.
-    fn met(&mut self, terms: &[Term], outcome: ChainOutcome, at: &At<'_, 't>, place: &mut Place<A>) -> Enough<Met<A>> {
+    fn met(&mut self, terms: &[Term], outcome: Outcome, at: &At<'_, 's>, place: &mut Place<A>) -> Enough<Met<A>> {
         let nothing = Met { packets: Vec::new(), left: Vec::new(), goes_on: true };
         let writes = at.rule.body.writes;
+        let outcome = self.resolved(outcome);
         match outcome {
             ChainOutcome::Continue => return Ok(nothing),
             ChainOutcome::Jump(target) => {
                 let about = self.chains[target];
                 if (about.acts || !at.known.statements.is_empty()) && place.effects == at.effects {
-                    place.effects = self.walk.with(at.effects, at.known.text, writes.and(about.writes));
+                    let text = self.walk.rule_text(at.rule, at.number);
+                    place.effects = self.walk.with(at.effects, text, writes.and(about.writes));
                 }
                 if !about.decides {
                     return Ok(nothing);
@@ -610,7 +604,7 @@ impl<'t, A: Addressed> Visit<'_, 't, A> {
         }
         let packets = self.those(&place.here, terms)?;
         if packets.is_empty() {
-            return Ok(nothing);
+            return Ok(Met { goes_on: false, ..nothing });
         }
         self.walk.report(at.rule, at.number);
         let mut now = packets.clone();
@@ -706,14 +700,19 @@ impl<'t> Rule<'t> {
             Outcome::Continue | Outcome::Return => false,
             Outcome::Jump(name) | Outcome::Goto(name) => table.chain(name).is_none_or(|place| table.chains[place].is_elsewhere),
         };
-        self.body.steps.iter().any(|step| match step {
-            Step::Decide(outcome) => is_verdict(outcome),
-            Step::Map { arms, .. } => arms.iter().any(|(outcome, _)| is_verdict(outcome)),
-            Step::NamedMap { map, .. } => table.sets.get(map).is_none_or(|set| {
-                set.unread.is_some() || set.elements.outcomes.iter().chain(&set.elements.otherwise).any(is_verdict)
-            }),
-            Step::Test(_) | Step::Lookup { .. } => false,
-        })
+        let is_decisive = |branch: &Branch| match branch {
+            Branch::One(_, outcome) => is_verdict(outcome),
+            Branch::Map(arms, _) => arms.iter().any(|(_, outcome)| is_verdict(outcome)),
+        };
+        self.body.branches.iter().any(is_decisive)
+            || self.body.steps.iter().any(|step| match step {
+                Step::Decide(outcome) => is_verdict(outcome),
+                Step::Map { arms, .. } => arms.iter().any(|(_, outcome)| is_verdict(outcome)),
+                Step::NamedMap { map, .. } => table.sets.get(map).is_none_or(|set| {
+                    set.unread.is_some() || set.elements.outcomes.iter().chain(&set.elements.otherwise).any(is_verdict)
+                }),
+                Step::Test(_) | Step::Lookup { .. } => false,
+            })
     }
 }
 
