@@ -12,7 +12,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask demo           the whole story on this machine: guides to policies to enforced, probed nodes
 cargo xtask test           every test
-cargo xtask bench [NAME]   both sides of a comparison, and the ratio; without a name, what there is";
+cargo xtask bench [NAME]   both sides of a comparison, and the ratio; without a name, what there is
+cargo xtask bench analysis [FILE...]   the same with lists of rules in ClassBench's format";
 
 /// What went wrong, in words for the person at the terminal.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -23,9 +24,9 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["demo"] => tools::ensure().and_then(|()| demo::run()),
         ["test", ref more @ ..] => tools::ensure().and_then(|()| test::run(more)),
-        ["bench"] => bench::run(None),
-        ["bench", name] if cfg!(debug_assertions) => optimised(&["bench", name]),
-        ["bench", name] => tools::ensure().and_then(|()| bench::run(Some(name))),
+        ["bench"] => bench::run(&[]),
+        ["bench", ..] if cfg!(debug_assertions) => optimised(&arguments),
+        ["bench", ref more @ ..] => tools::ensure().and_then(|()| bench::run(more)),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

@@ -3,6 +3,7 @@
 //! In: the name of a benchmark. Out: one line per case on stdout. Never: a figure that stands alone,
 //! or a test that fails because the machine is slow.
 
+mod analysis;
 mod apply;
 mod compile;
 mod flows;
@@ -11,25 +12,26 @@ use std::time::{Duration, Instant};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Name, what it measures, the program.
-type Benchmark = (&'static str, &'static str, fn() -> Result<()>);
+/// Name, what it measures, the program, which gets the files that were named.
+type Benchmark = (&'static str, &'static str, fn(&[&str]) -> Result<()>);
 
 const BENCHMARKS: &[Benchmark] = &[
-    ("flows", "new flows per second through 10 against 10,000 rules, and established traffic", flows::run),
-    ("compile", "parsing and compiling 100 nodes x 1,000 rules", compile::run),
-    ("apply", "applying 10,000 rules against `nft -f` of the same text", apply::run),
+    ("flows", "new flows per second through 10 against 10,000 rules, and established traffic", |_| flows::run()),
+    ("compile", "parsing and compiling 100 nodes x 1,000 rules", |_| compile::run()),
+    ("analysis", "exact answers about 10,000 rules and more, against a sequential BDD; [FILE...] in ClassBench's format", analysis::run),
+    ("apply", "applying 10,000 rules against `nft -f` of the same text", |_| apply::run()),
 ];
 
-pub fn run(name: Option<&str>) -> Result<()> {
-    let Some(name) = name else {
+pub fn run(arguments: &[&str]) -> Result<()> {
+    let [name, files @ ..] = arguments else {
         for (name, about, _) in BENCHMARKS {
             println!("{name:<10} {about}");
         }
         return Ok(());
     };
-    let found = BENCHMARKS.iter().find(|(known, ..)| *known == name);
+    let found = BENCHMARKS.iter().find(|(known, ..)| known == name);
     let (.., program) = found.ok_or_else(|| format!("there is no benchmark `{name}`; `cargo xtask bench` lists them"))?;
-    program()
+    program(files)
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
