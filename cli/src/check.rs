@@ -23,7 +23,7 @@ Examples:
   ringwall check policy/ --fail-on warning
   ringwall check policy/ -o json | jq '.diagnostics[].code'
   ringwall check --ruleset v4.rules v6.rules   one machine's rules, as iptables-save and ip6tables-save print them
-  iptables-save | ringwall check --ruleset -")]
+  nft list ruleset | ringwall check --ruleset - --fail-on warning")]
 pub struct Args {
     /// Policies (*.yaml or folders of them) and guides (Markdown, CSV).
     #[arg(required_unless_present = "ruleset", value_name = "FILE")]
@@ -103,7 +103,10 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
 pub enum RulesetFormat {
     IptablesSave,
     Ip6tablesSave,
+    /// What `ipset save` prints.
     Ipset,
+    /// What `nft list ruleset` prints, or `nft -f` takes.
+    Nft,
 }
 
 impl From<RulesetFormat> for Format {
@@ -112,6 +115,7 @@ impl From<RulesetFormat> for Format {
             RulesetFormat::IptablesSave => Self::Iptables(Some(Family::V4)),
             RulesetFormat::Ip6tablesSave => Self::Iptables(Some(Family::V6)),
             RulesetFormat::Ipset => Self::Ipset,
+            RulesetFormat::Nft => Self::Nftables,
         }
     }
 }
@@ -127,7 +131,7 @@ fn check_ruleset(paths: &[PathBuf], format: Option<RulesetFormat>) -> Result<Che
         let text = text.map_err(|error| Failure::new(Exit::Environment, format!("can't read {name}: {error}")))?;
         texts.push(detect::Text { source: sources.add(name, text), format: format.map(Format::from) });
     }
-    let Reading { filter, mut diagnostics } = detect::read(&sources, &texts);
+    let Reading { filter, mut diagnostics } = detect::read_every_rule(&sources, &texts);
     let mut notes = Vec::new();
     if let Some(filter) = filter {
         diagnostics.extend(findings::of_ruleset(&filter, findings::BUDGET));

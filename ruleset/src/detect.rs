@@ -45,6 +45,16 @@ impl Format {
 
 /// Reads one machine's rules.
 pub fn read(sources: &Sources, texts: &[Text]) -> Reading {
+    with(sources, texts, nftables::read::read)
+}
+
+/// The same for whoever looks for rules that do nothing: with rows for those, too, and whatever
+/// named sets hold.
+pub fn read_every_rule(sources: &Sources, texts: &[Text]) -> Reading {
+    with(sources, texts, nftables::read::read_every_rule)
+}
+
+fn with(sources: &Sources, texts: &[Text], nftables: impl Fn(&Sources, SourceId) -> Reading) -> Reading {
     let (mut rules, mut sets, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
     let mut diagnostics = Vec::new();
     for text in texts {
@@ -78,7 +88,7 @@ pub fn read(sources: &Sources, texts: &[Text]) -> Reading {
     if !rules.is_empty() || scripts.is_empty() {
         readings.push(iptables::read(sources, &rules, sets.first().copied()));
     }
-    readings.extend(scripts.first().map(|script| nftables::read::read(sources, *script)));
+    readings.extend(scripts.first().map(|script| nftables(sources, *script)));
     let mut whole = Reading { filter: Some(Filter::default()), diagnostics };
     for reading in readings {
         whole.diagnostics.extend(reading.diagnostics);

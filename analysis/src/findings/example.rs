@@ -1,7 +1,7 @@
 //! Of many packets the one that a person believes.
 //!
 //! In: packets. Out: one of them: TCP or an echo request where there is one, between two machines
-//! with addresses of the internet where any will do.
+//! with addresses of the internet where many will do.
 //! Never: a packet that is not of the set.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -25,11 +25,10 @@ pub(super) fn of_box<A: Global>(matches: &Matches<A>) -> Witness {
     if let Some(upper) = uppers(A::FAMILY).iter().find_map(|upper| matches.cube.upper.intersection(upper)) {
         nice.cube.upper = upper;
     }
-    if nice.cube.source.is_full() {
-        nice.cube.source = A::global().into();
-    }
-    if nice.cube.destination.is_full() {
-        nice.cube.destination = A::global().into();
+    for end in [&mut nice.cube.source, &mut nice.cube.destination] {
+        if end.contains(A::global().first()) {
+            *end = end.intersection(&A::global().into());
+        }
     }
     // Nothing listens on port 0.
     let protocol = nice.cube.upper.protocols().only().map(Protocol);

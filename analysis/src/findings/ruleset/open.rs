@@ -125,19 +125,14 @@ where
 {
     let at_input: Vec<_> = chains.all.iter().filter(|(base, _)| base.hook == Hook::Input).collect();
     let (first, _) = at_input.first()?;
-    // Of a chain that accepts what is left, the last row is left out.
-    let is_default = |row: &Row<A, Decision>| row.decision.rule.is_none() && row.matches == Matches::any();
-    let accepts = |row: &Row<A, Decision>| row.decision.verdict == FilterVerdict::Decided(Verdict::Accept);
     let mut decided: Vec<&Matches<A>> = Vec::new();
-    for (_, table) in &at_input {
-        let rows = A::rows(table);
-        let (last, others) = rows.split_last()?;
-        decided.extend(others.iter().map(|row| &row.matches));
-        match (is_default(last), &last.decision.verdict) {
-            (true, _) if accepts(last) => {}
+    for row in at_input.iter().flat_map(|(_, table)| A::rows(table)) {
+        match (row.decision.rule, row.decision.verdict) {
+            // What the policy accepts goes on to the next chain.
+            (None, FilterVerdict::Decided(Verdict::Accept)) => {}
             // The rules of this family are not there to be judged.
-            (_, FilterVerdict::Elsewhere(_)) => return None,
-            _ => decided.push(&last.matches),
+            (None, FilterVerdict::Elsewhere(_)) => return None,
+            _ => decided.push(&row.matches),
         }
     }
     let finding = match cover(&stranger::<A>(), &decided, &mut Budget::new(budget)) {

@@ -100,6 +100,9 @@ fn uncertain<A: Global>(rows: &mut [Row<A, Decision>]) {
 
 /// Statements that only count or tell.
 fn only_tells(effect: &str) -> bool {
+    if effect.starts_with("comment ") {
+        return true;
+    }
     let words: Vec<&str> = effect.split_whitespace().collect();
     let target = words.iter().rposition(|word| *word == "-j").and_then(|at| words.get(at + 1));
     match target {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_diagnostic::{Diagnostic, Span};
-use ringwall_packet::{Budget, Family, Witness, parts};
+use ringwall_packet::{Budget, Family, Matches, State, Variable, Witness, parts};
 use ringwall_ruleset::filter::{Decision, Filter, FilterVerdict, NotMet};
 
 use super::rows::{Chains, InTable, Place};
@@ -28,8 +28,18 @@ struct Taken {
     by: BTreeMap<usize, FilterVerdict>,
     /// A packet that gets another verdict than the rule's, and from which rule.
     otherwise: Option<(Witness, Decision)>,
-    /// Whether `otherwise` was looked for in vain: all packets get the same verdict.
-    alike: bool,
+    /// For which packets `otherwise` was looked for in vain.
+    alike: Alike,
+}
+
+/// Which of a rule's packets get the rule's own verdict from those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alike {
+    /// Not all, as far as is known.
+    No,
+    /// All that begin connections: what the rest of them are is a matter of the rules for states.
+    New,
+    All,
 }
 
 pub(super) fn findings(chains: &Chains<'_>, budget: u64) -> (Vec<Diagnostic>, Rules) {
@@ -60,7 +70,7 @@ pub(super) fn findings(chains: &Chains<'_>, budget: u64) -> (Vec<Diagnostic>, Ru
             NotMet::After(by) => {
                 let verdict = chains.places.get(&by).and_then(|places| places.first()).map(|place| chains.decision(*place).verdict);
                 let by = verdict.map(|verdict| (by, verdict)).or(Some((by, FilterVerdict::Elsewhere(usize::MAX))));
-                all.push(Taken { rule: idle.rule, by: by.into_iter().collect(), otherwise: None, alike: false });
+                all.push(Taken { rule: idle.rule, by: by.into_iter().collect(), otherwise: None, alike: Alike::No });
             }
         }
     }
@@ -70,7 +80,7 @@ pub(super) fn findings(chains: &Chains<'_>, budget: u64) -> (Vec<Diagnostic>, Ru
 }
 
 fn one(chains: &Chains<'_>, rule: usize, places: &[Place], dead: &HashMap<Place, Vec<usize>>, budget: u64) -> Taken {
-    let mut taken = Taken { rule, by: BTreeMap::new(), otherwise: None, alike: true };
+    let mut taken = Taken { rule, by: BTreeMap::new(), otherwise: None, alike: Alike::All };
     for place in places {
         for row in &dead[place] {
             let decision = chains.decision(Place { row: *row, ..*place });
@@ -78,36 +88,52 @@ fn one(chains: &Chains<'_>, rule: usize, places: &[Place], dead: &HashMap<Place,
                 taken.by.insert(by, decision.verdict);
             }
         }
-        if taken.otherwise.is_none() && taken.alike {
-            let result = match place.family {
-                Family::V4 => otherwise::<Ipv4Addr>(chains, *place, rule, budget),
-                Family::V6 => otherwise::<Ipv6Addr>(chains, *place, rule, budget),
+        if taken.alike > Alike::No {
+            let alike = match place.family {
+                Family::V4 => alike::<Ipv4Addr>(chains, *place, rule, budget, &mut taken.otherwise),
+                Family::V6 => alike::<Ipv6Addr>(chains, *place, rule, budget, &mut taken.otherwise),
             };
-            match result {
-                Some(found) => taken.otherwise = found,
-                None => taken.alike = false,
-            }
+            taken.alike = taken.alike.min(alike);
         }
     }
-    taken.alike &= taken.otherwise.is_none();
     taken
 }
 
-/// A packet of the row that an earlier one gives another verdict; the outer `None`: unknown.
-fn otherwise<A: InTable>(chains: &Chains<'_>, place: Place, rule: usize, budget: u64) -> Option<Option<(Witness, Decision)>> {
+/// Which of the row's packets earlier ones give its own verdict; else one that they don't.
+fn alike<A: InTable>(chains: &Chains<'_>, place: Place, rule: usize, budget: u64, otherwise: &mut Option<(Witness, Decision)>) -> Alike {
     let rows = A::rows(&chains.all[place.chain].1);
     let own = &rows[place.row];
-    let parts = parts(&rows[..place.row], &own.matches, &mut Budget::new(budget)).ok()?;
-    Some(parts.into_iter().find_map(|part| {
-        let decision = rows[part.row?].decision;
-        let is_other = decision.rule != Some(rule) && decision.verdict != own.decision.verdict;
-        is_other.then(|| (of_box(&part.matches), decision))
-    }))
+    let mut find = |packets: &Matches<A>| {
+        let parts = parts(&rows[..place.row], packets, &mut Budget::new(budget)).ok()?;
+        Some(parts.into_iter().find_map(|part| {
+            let decision = rows[part.row?].decision;
+            let is_other = decision.rule != Some(rule) && decision.verdict != own.decision.verdict;
+            is_other.then(|| (of_box(&part.matches), decision))
+        }))
+    };
+    let new = own.matches.and(Variable::State, &State::New.values().into());
+    match new.as_ref().map(&mut find) {
+        Some(None) => return Alike::No,
+        Some(Some(Some(found))) => {
+            *otherwise = Some(found);
+            return Alike::No;
+        }
+        Some(Some(None)) | None => {}
+    }
+    match find(&own.matches) {
+        Some(None) => Alike::All,
+        Some(Some(_)) | None if new.is_some() => Alike::New,
+        Some(found) => {
+            *otherwise = found;
+            Alike::No
+        }
+        None => Alike::No,
+    }
 }
 
 fn shown(chains: &Chains<'_>, all: Vec<Taken>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    let mut by_one: BTreeMap<(usize, bool), Vec<Taken>> = BTreeMap::new();
+    let mut by_one: BTreeMap<(usize, Alike), Vec<Taken>> = BTreeMap::new();
     for taken in all {
         match taken.by.keys().copied().collect::<Vec<_>>()[..] {
             [by] => by_one.entry((by, taken.alike)).or_default().push(taken),
@@ -136,8 +162,9 @@ fn alone(chains: &Chains<'_>, taken: &Taken) -> Diagnostic {
         })
         .collect();
     let finding = match taken.alike {
-        true => Diagnostic::info("RW7003", "this rule changes nothing: those before it do the same with all of its packets"),
-        false => Diagnostic::warning("RW7001", "this rule never decides anything"),
+        Alike::All => Diagnostic::info("RW7003", "this rule changes nothing: those before it do the same with all of its packets"),
+        Alike::New => Diagnostic::info("RW7003", "this rule changes nothing: those before it do the same with every new connection"),
+        Alike::No => Diagnostic::warning("RW7001", "this rule never decides anything"),
     };
     let finding = related(finding.at(rules[taken.rule].span, ""), by.into_iter());
     let finding = match &taken.otherwise {
@@ -145,8 +172,8 @@ fn alone(chains: &Chains<'_>, taken: &Taken) -> Diagnostic {
         None => finding,
     };
     finding.help(match taken.alike {
-        true => "take it out",
-        false => "put it before those that hide it, or take it out",
+        Alike::All | Alike::New => "take it out",
+        Alike::No => "put it before those that hide it, or take it out",
     })
 }
 
@@ -162,10 +189,11 @@ fn before(filter: &Filter, decision: Decision) -> String {
     }
 }
 
-fn together(chains: &Chains<'_>, by: usize, alike: bool, mut hidden: Vec<Taken>) -> Diagnostic {
+fn together(chains: &Chains<'_>, by: usize, alike: Alike, mut hidden: Vec<Taken>) -> Diagnostic {
     let rules = &chains.filter.rules;
     hidden.sort_by_key(|taken| rules[taken.rule].span);
     let number = count(hidden.len(), "rule");
+    let alike = alike > Alike::No;
     let finding = match alike {
         true => Diagnostic::info("RW7004", format!("this rule makes {number} after it unnecessary")),
         false => Diagnostic::warning("RW7001", format!("{number} after this one never decide anything")),
