@@ -21,12 +21,22 @@ use ringwall_diagnostic::{Diagnostic, SourceId, Sources};
 
 pub use script::{Script, TableName, script};
 pub use state::{Declaration, Installed, State};
-pub use walk::{Sets, chain, filter};
+pub use walk::{Sets, chain, every_rule, filter};
 
-use crate::filter::Reading;
+use crate::filter::{Filter, Reading};
 
 /// All that a text does by itself, on a host that has no other rules.
 pub fn read(sources: &Sources, source: SourceId) -> Reading {
+    with(sources, source, |state| filter(state, Sets::Listed))
+}
+
+/// The same for whoever looks for rules that do nothing: see [`every_rule`]. Named sets may hold
+/// anything, since they are changed while the rules stay.
+pub fn read_every_rule(sources: &Sources, source: SourceId) -> Reading {
+    with(sources, source, |state| every_rule(state, Sets::Free))
+}
+
+fn with(sources: &Sources, source: SourceId, filter: impl Fn(&State<'_>) -> Result<Filter, Box<Diagnostic>>) -> Reading {
     let (script, mut diagnostics) = script(sources.text(source), source);
     let mut state = State::default();
     diagnostics.extend(state.apply(&script));
@@ -37,7 +47,7 @@ pub fn read(sources: &Sources, source: SourceId) -> Reading {
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Reading { filter: None, diagnostics };
     }
-    match filter(&state, Sets::Listed) {
+    match filter(&state) {
         Ok(filter) => Reading { filter: Some(filter), diagnostics },
         Err(diagnostic) => {
             diagnostics.push(*diagnostic);

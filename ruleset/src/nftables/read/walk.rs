@@ -22,7 +22,7 @@ use super::rule::{Branch, Step, branches, canonical_rule};
 use super::script::TableName;
 use super::state::{DEPTH, Rule, Set, State, Table};
 use super::term::{Addressed, Term, Work, rest_of, subtract, those};
-use crate::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook, RuleText, Unknown};
+use crate::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook, Idle, NotMet, RuleText, Unknown};
 use crate::meaning::Verdict;
 
 /// What named sets mean; what is written in a rule always counts.
@@ -41,6 +41,16 @@ const STEPS: u64 = 30_000_000;
 
 /// What all base chains do. The error says that it is too much.
 pub fn filter<'s>(state: &'s State<'s>, sets: Sets) -> Result<Filter, Box<Diagnostic>> {
+    of_all(state, sets, false)
+}
+
+/// The same, with rows for every rule wherever packets come to its chain, also where rows before take
+/// all of them; and with the rules that ask what no packet is.
+pub fn every_rule<'s>(state: &'s State<'s>, sets: Sets) -> Result<Filter, Box<Diagnostic>> {
+    of_all(state, sets, true)
+}
+
+fn of_all<'s>(state: &'s State<'s>, sets: Sets, is_thorough: bool) -> Result<Filter, Box<Diagnostic>> {
     let mut roots = Vec::new();
     for table in state.tables().filter(|table| !table.is_dormant && is_covered(table.name.family)) {
         for (place, chain) in table.chains.iter().enumerate() {
@@ -54,6 +64,7 @@ pub fn filter<'s>(state: &'s State<'s>, sets: Sets) -> Result<Filter, Box<Diagno
     }
     roots.sort_by_key(|(hook, base, ..)| (*hook, base.priority));
     let mut walk = Walk::new(state, sets);
+    walk.is_thorough = is_thorough;
     let mut written: Vec<(Hook, Writes)> = Vec::new();
     for (hook, base, table, place) in roots {
         let chain = &table.chains[place];
@@ -133,6 +144,11 @@ struct Walk<'s> {
     text_places: HashMap<String, u32>,
     unknown_places: HashMap<(String, usize), usize>,
     reported: HashSet<usize>,
+    /// What rows before take is asked about all the same.
+    is_thorough: bool,
+    /// Rules that some packets are what they ask, and those that none were.
+    met: HashSet<usize>,
+    unmet: HashSet<usize>,
     work: Work,
     rows: usize,
 }
@@ -200,6 +216,9 @@ impl<'s> Walk<'s> {
             text_places: HashMap::new(),
             unknown_places: HashMap::new(),
             reported: HashSet::new(),
+            is_thorough: false,
+            met: HashSet::new(),
+            unmet: HashSet::new(),
             work: Work(STEPS),
             rows: 0,
         };
@@ -325,6 +344,11 @@ impl<'s> Walk<'s> {
             }
         }
         self.filter.effects = all;
+        if self.is_thorough {
+            let idle = self.unmet.difference(&self.met).map(|rule| Idle { rule: *rule, why: NotMet::Never });
+            self.filter.idle = idle.collect();
+            self.filter.idle.sort_by_key(|idle| idle.rule);
+        }
         self.filter
     }
 
@@ -604,8 +628,10 @@ impl<'s, A: Addressed> Visit<'_, 's, A> {
         }
         let packets = self.those(&place.here, terms)?;
         if packets.is_empty() {
+            self.walk.unmet.insert(at.number);
             return Ok(Met { goes_on: false, ..nothing });
         }
+        self.walk.met.insert(at.number);
         self.walk.report(at.rule, at.number);
         let mut now = packets.clone();
         for (gone, _) in &place.left {
@@ -647,6 +673,9 @@ impl<'s, A: Addressed> Visit<'_, 's, A> {
     /// Packets are done with in this chain.
     fn leave(&mut self, place: &mut Place<A>, met: Met<A>) -> Enough<()> {
         if met.goes_on {
+            return Ok(());
+        }
+        if self.walk.is_thorough && met.left.is_empty() {
             return Ok(());
         }
         self.walk.work.step(place.here.len()).ok_or(TooMuch)?;
