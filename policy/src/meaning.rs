@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use ringwall_packet::{AddressSet, Flow, FlowSet, UpperSet};
+use ringwall_packet::{AddressSet, Flow, FlowSet};
 
 use crate::RuleId;
-use crate::model::{Action, Expectation, Policy, Rule, Stage};
+use crate::model::{Action, Policy, Rule, Stage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -104,76 +104,6 @@ impl Rule {
                 .directions()
                 .any(|(source, destination)| end(source, flow.source()) && end(destination, flow.destination()))
     }
-}
-
-/// Flows of the line that the policy does not treat as the line says, each a witness.
-pub fn expectation_failures(policy: &Policy, now: u64) -> impl Iterator<Item = (&Expectation, Flow)> {
-    policy.expectations.iter().filter_map(move |expectation| {
-        let wrong = match expectation.action {
-            Action::Allow => first_refused(policy, expectation, now),
-            Action::Deny => first_accepted(policy, expectation, now),
-        };
-        wrong.map(|flow| (expectation, flow))
-    })
-}
-
-/// Flows of enforced, unexpired rules, of those that can have any in common with the line.
-fn flows_near<'a>(
-    policy: &'a Policy,
-    line: &'a Expectation,
-    action: Action,
-    now: u64,
-) -> impl Iterator<Item = FlowSet> + 'a {
-    let (source, destination) = (&line.source.addresses, &line.destination.addresses);
-    let near = move |rule: &&Rule| {
-        rule.action == action
-            && rule.stage == Stage::Enforce
-            && !rule.is_expired(now)
-            && rule.directions().any(|(from, to)| {
-                !from.addresses.is_disjoint(source) && !to.addresses.is_disjoint(destination)
-            })
-    };
-    policy.rules.iter().filter(near).map(Rule::flows)
-}
-
-fn first_refused(policy: &Policy, line: &Expectation, now: u64) -> Option<Flow> {
-    let management = policy.management_flows();
-    let all = reach(&line.source.addresses, &line.destination.addresses, line).difference(&management);
-    let denied = flows_near(policy, line, Action::Deny, now).find_map(|deny| all.intersection(&deny).witness());
-    denied.or_else(|| {
-        let mut rest = all;
-        for allowed in flows_near(policy, line, Action::Allow, now) {
-            rest = rest.difference(&allowed);
-            if rest.is_empty() {
-                break;
-            }
-        }
-        rest.witness()
-    })
-}
-
-fn first_accepted(policy: &Policy, line: &Expectation, now: u64) -> Option<Flow> {
-    let all = reach(&line.source.addresses, &line.destination.addresses, line);
-    let mut denied: Option<Vec<FlowSet>> = None;
-    let opened = flows_near(policy, line, Action::Allow, now).find_map(|allowed| {
-        let common = allowed.intersection(&all);
-        if common.is_empty() {
-            return None;
-        }
-        let denied = denied.get_or_insert_with(|| flows_near(policy, line, Action::Deny, now).collect());
-        denied.iter().fold(common, |rest, deny| rest.difference(deny)).witness()
-    });
-    opened.or_else(|| all.intersection(&policy.management_flows()).witness())
-}
-
-/// The flows of an expectation's line.
-pub fn reach(source: &AddressSet, destination: &AddressSet, expectation: &Expectation) -> FlowSet {
-    let upper: UpperSet = if expectation.services.is_empty() {
-        UpperSet::any()
-    } else {
-        expectation.services.iter().flat_map(|service| service.upper.cubes()).cloned().collect()
-    };
-    FlowSet::product(source, destination, &upper)
 }
 
 /// Whether a packet to this address is for many: multicast (RFC 5771, RFC 4291), the limited

@@ -245,6 +245,8 @@ pub struct Expectation {
     pub action: Action,
     pub source: End,
     pub destination: End,
+    /// `A <-> B`: about the flows from `destination` to `source` as well.
+    pub both_ways: bool,
     /// Empty means every service.
     pub services: Vec<ServiceUse>,
     pub origin: Origin,

@@ -10,11 +10,12 @@ use ringwall_packet::{
     UpperCube, UpperSet, Variable,
 };
 use ringwall_policy::{
-    Action, Decider, End, Floor, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule, RuleId, ServiceUse,
-    Stage, is_answer, merged, uses_interface,
+    Action, Decider, End, Expectation, Floor, Judgement, Management, Name, Node, OnDrift, OnTighten, Origin, Policy, Rule, RuleId, ServiceUse,
+    Reason, Stage, Surprise, Verdict, expectation_failures, is_answer, merged, uses_interface,
 };
 
 const NOW: u64 = 1_800_000_000;
+const STEPS: u64 = 1_000_000;
 const VIAS: [&str; 2] = ["wan", "vpn"];
 const NAMES: [&str; 2] = ["ntp.example.net", "mirror.example.net"];
 
@@ -199,6 +200,48 @@ proptest! {
                 prop_assert_eq!(policy.verdict(found), judged.verdict, "{}", flow);
             }
         }
+    }
+
+    #[test]
+    fn a_line_that_holds_holds_for_every_flow(
+        policy in policy(),
+        line in (any::<bool>(), end(), end(), any::<bool>(), prop::collection::vec(service(), 0..3)),
+        flows in prop::collection::vec(flow(), 200),
+    ) {
+        let (allow, source, destination, both_ways, services) = line;
+        let action = if allow { Action::Allow } else { Action::Deny };
+        let line = Expectation { action, source, destination, both_ways, services, origin: origin() };
+        let policy = Policy { expectations: vec![line.clone()], ..policy };
+        let Some((_, found)) = expectation_failures(&policy, NOW, STEPS).next() else {
+            let ends = |from: &End, to: &End, flow: &Flow| from.addresses.contains(flow.source()) && to.addresses.contains(flow.destination());
+            let upper = |flow: &Flow| line.services.is_empty() || line.services.iter().any(|one| one.upper.contains(flow.upper(), flow.family()));
+            let to_itself = |flow: &Flow| policy.nodes.values().any(|node| {
+                node.addresses.contains(flow.source()) && node.addresses.contains(flow.destination())
+            });
+            let about = |flow: &&Flow| {
+                let there = ends(&line.source, &line.destination, flow) || (line.both_ways && ends(&line.destination, &line.source, flow));
+                there && upper(flow) && !to_itself(flow)
+            };
+            for flow in flows.iter().filter(about) {
+                let judged = [None, Some(VIAS[0]), Some(VIAS[1])].map(|via| policy.judge(flow, via, NOW, |_, _| false));
+                let accepted = |one: &Judgement| one.verdict == Verdict::Accept;
+                let denied = |one: &Judgement| !accepted(one) && one.reason != Reason::Default;
+                match action {
+                    Action::Deny => prop_assert!(!judged.iter().any(accepted), "{flow}"),
+                    Action::Allow => prop_assert!(judged.iter().any(accepted) && !judged.iter().any(denied), "{flow}"),
+                }
+            }
+            return Ok(());
+        };
+        let Surprise { witness, decider } = found.expect("within the budget");
+        let holds = |via: &&str| witness.conditions.iter().any(|(known, value)| *known == uses_interface(via) && *value > 0);
+        let vias: Vec<&str> = VIAS.into_iter().filter(holds).collect();
+        if vias.len() < 2 {
+            let judged = policy.judge(&witness.flow, vias.first().copied(), NOW, |_, _| false);
+            prop_assert_eq!(policy.reason(decider), judged.reason, "{}", witness);
+            prop_assert_eq!(judged.verdict == Verdict::Accept, action == Action::Deny, "{}", witness);
+        }
+        prop_assert!(expectation_failures(&policy, NOW, 0).next().is_some_and(|(_, found)| found.is_err()));
     }
 
     #[test]

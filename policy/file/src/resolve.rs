@@ -302,7 +302,7 @@ impl<'a> Resolver<'a, '_> {
         let broken = source.broken || destination.broken || broken_services;
         let facts = Facts { def, broken, source_is_open: source.is_open, destination_is_open: destination.is_open };
         let (source, destination) = (source.end, destination.end);
-        Some((Expectation { action: def.action, source, destination, services, origin }, facts))
+        Some((Expectation { action: def.action, source, destination, both_ways: def.line.both_ways, services, origin }, facts))
     }
 
     fn management(&mut self, services: &mut Services) -> Option<(Management, bool)> {
