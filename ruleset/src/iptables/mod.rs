@@ -10,13 +10,16 @@ mod ipset;
 mod marks;
 mod matches;
 mod meaning;
+mod modules;
 mod proof;
 mod protocols;
 mod read;
+mod refusals;
 mod tokens;
 mod values;
 mod walk;
 mod write;
 
 pub use read::{Text, is_iptables, read};
-pub use write::{Proved, Refusal, Unwritten, warnings, write};
+pub use refusals::{Refusal, warnings};
+pub use write::{Proved, Unwritten, write};

@@ -113,9 +113,8 @@ fn first<'r, A: Of>(rows: &'r [Row<A, Decision>], packet: &Packet) -> Result<&'r
         }
         let mut is_match = true;
         for (variable, values) in row.matches.conditions.iter() {
-            match packet.known.get(variable) {
-                Some(value) => is_match &= values.contains(*value),
-                None => {}
+            if let Some(value) = packet.known.get(variable) {
+                is_match &= values.contains(*value);
             }
         }
         if !is_match {
