@@ -21,9 +21,6 @@ pub fn decisions(filter: &Filter) -> String {
             v6.iter().for_each(|line| writeln!(text, "  IPv6 {line}").expect("a string"));
         }
     }
-    for unknown in &filter.unknown {
-        writeln!(text, "unknown in line {}: {}: {}", unknown.line, unknown.text, unknown.why).expect("a string");
-    }
     text
 }
 

@@ -188,6 +188,27 @@ impl<'t> Elements<'t> {
         arms
     }
 
+    /// Each key's text with its outcome, where keys can't be read.
+    pub fn texts(text: Text<'t>, tokens: &'t [Token]) -> Option<Vec<(String, Outcome<'t>)>> {
+        let mut cursor = Cursor::new(text, tokens);
+        let mut found = Vec::new();
+        loop {
+            while matches!(cursor.kind(), Some(Kind::Comma)) {
+                cursor.advance();
+            }
+            let start = cursor.at;
+            if cursor.peek().is_none() {
+                return Some(found);
+            }
+            while !matches!(cursor.kind()?, Kind::Colon) {
+                cursor.advance();
+            }
+            let key = cursor.since(start);
+            cursor.advance();
+            found.push((key, outcome(&mut cursor)?));
+        }
+    }
+
     /// Two different elements whose keys overlap; `None` when there are none, or when looking for them takes too long.
     pub fn overlap(&self) -> Option<(usize, usize)> {
         const MOST_STEPS: usize = 10_000_000;
@@ -227,6 +248,13 @@ pub(super) fn value(cursor: &mut Cursor, kind: Type) -> Result<Interval<u128>, W
     }
     let word = cursor.text.name(token);
     cursor.advance();
+    if kind == Type::TcpFlags && cursor.kind() == Some(Kind::Or) {
+        let mut bits = kind.values(word, false)?.first();
+        while cursor.take(Kind::Or) {
+            bits |= kind.values(cursor.name().ok_or("is missing")?, false)?.first();
+        }
+        return Ok(Interval::single(bits));
+    }
     let mut spaced = None;
     for (kind, sign) in [(Kind::Dash, '-'), (Kind::Slash, '/')] {
         let is_range = cursor.kind() == Some(kind) && kind == Kind::Dash;

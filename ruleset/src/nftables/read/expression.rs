@@ -2,7 +2,7 @@
 //!
 //! In: a cursor. Out: the field that the words name, and the cursor behind them. Never: a value.
 
-use ringwall_packet::{Family, Protocol, UpperCube};
+use ringwall_packet::{Family, Protocol, UpperCube, Variable};
 
 use super::cursor::Cursor;
 use super::datatype::{Type, number};
@@ -194,14 +194,14 @@ fn masked(cursor: &mut Cursor, field: Field) -> Option<Field> {
         skip_operations(cursor)?;
         return Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Type::Opaque, ..field });
     }
-    let is_plain = matches!(&field.coordinate, Coordinate::Variable(ringwall_packet::Variable::Field(_)))
+    let is_plain = matches!(&field.coordinate, Coordinate::Variable(Variable::Field(_)))
         && !field.values.is_bits()
         && matches!(field.values, Type::Mark | Type::Integer(_) | Type::Dscp | Type::Ecn);
     if !is_mask || !is_plain {
         return Some(field);
     }
     let name = match &field.coordinate {
-        Coordinate::Variable(ringwall_packet::Variable::Field(name)) => name.clone(),
+        Coordinate::Variable(Variable::Field(name)) => name.clone(),
         _ => return Some(field),
     };
     let before = *cursor;
@@ -214,9 +214,8 @@ fn masked(cursor: &mut Cursor, field: Field) -> Option<Field> {
                 skip_operations(cursor)?;
                 return Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Type::Opaque, ..field });
             }
-            let digits = if field.values == Type::Mark { 10 } else { 4 };
-            let name = format!("{name} & {mask:#0digits$x}");
-            Some(Field { coordinate: Coordinate::Variable(variable(&name)), last: mask, ..field })
+            let variable = masked_variable(&name, mask, field.values == Type::Mark);
+            Some(Field { coordinate: Coordinate::Variable(variable), last: mask, ..field })
         }
         None => {
             *cursor = before;
@@ -224,6 +223,11 @@ fn masked(cursor: &mut Cursor, field: Field) -> Option<Field> {
             Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Type::Opaque, ..field })
         }
     }
+}
+
+pub(super) fn masked_variable(name: &str, mask: u128, is_mark: bool) -> Variable {
+    let digits = if is_mark { 10 } else { 4 };
+    variable(&format!("{name} & {mask:#0digits$x}"))
 }
 
 /// Binary operations and their right sides.

@@ -11,7 +11,7 @@ use ringwall_packet::{Family, IntervalSet, Protocol, State, UpperCube, Variable,
 use super::cursor::Cursor;
 use super::datatype::{NO_VALUE, STATUS, Type, Why, number};
 use super::elements::{Elements, Outcome, outcome, value};
-use super::expression::{HISTORY, NOT_READ, expression, skip_operations, skip_value, writes_of};
+use super::expression::{HISTORY, NOT_READ, expression, masked_variable, skip_operations, skip_value, writes_of};
 use super::field::{BARE_META, Coordinate, Field, Writes};
 use super::script::Text;
 use super::term::Term;
@@ -179,12 +179,14 @@ impl<'t> Reader<'_, 't> {
             let text = self.cursor.since(start);
             return self.free(text, why);
         }
+        self.skip_all();
+        self.decide(Outcome::Elsewhere(UNKNOWN_STATEMENT));
+    }
+
+    fn skip_all(&mut self) {
         while self.cursor.peek().is_some() {
             self.cursor.advance();
         }
-        let text = self.cursor.since(start);
-        self.body.unknown.push((text, UNKNOWN_STATEMENT));
-        self.decide(Outcome::Elsewhere(UNKNOWN_STATEMENT));
     }
 
     /// An operator and what follows it.
@@ -193,6 +195,9 @@ impl<'t> Reader<'_, 't> {
             expression(&mut self.cursor)?;
         }
         skip_operations(&mut self.cursor)?;
+        if self.cursor.word() == Some("vmap") {
+            return None;
+        }
         if self.cursor.take_word("map") {
             skip_value(&mut self.cursor)?;
         }
@@ -258,10 +263,7 @@ impl<'t> Reader<'_, 't> {
         let start = self.cursor.at;
         let token = *self.cursor.peek().ok_or(NOT_READ)?;
         if token.kind == Kind::Hidden {
-            while self.cursor.peek().is_some() {
-                self.cursor.advance();
-            }
-            self.unknown(start, "nft can't write it as text");
+            self.skip_all();
             self.decide(Outcome::Elsewhere("nft can't write it as text"));
             return Ok(());
         }
@@ -276,7 +278,6 @@ impl<'t> Reader<'_, 't> {
                 self.cursor.advance();
                 self.words_until_statement(&["num", "to", "flags", "bypass", "fanout", "total"]);
                 self.act(start, Writes::default());
-                self.unknown(start, "a program decides");
                 self.decide(Outcome::Elsewhere("a program decides"));
             }
             "counter" | "log" | "last" | "notrack" | "dup" | "flow" | "tproxy" | "comment" => self.effect(start, word)?,
@@ -291,7 +292,6 @@ impl<'t> Reader<'_, 't> {
                 } else {
                     self.act(start, Writes::default());
                     let why = if word == "xt" { "it is iptables' own" } else { "it goes past these rules" };
-                    self.unknown(start, why);
                     self.decide(Outcome::Elsewhere(why));
                 }
             }
@@ -618,8 +618,9 @@ impl<'t> Reader<'_, 't> {
             self.act(start, writes_of(&fields[0]));
             return Ok(());
         }
+        let left = canonical_left(&self.cursor, start, &fields);
         if self.cursor.take_word("vmap") {
-            return self.verdict_map(fields);
+            return self.verdict_map(&left, fields);
         }
         if fields.iter().any(Field::is_opaque) {
             self.skip_right_side().ok_or(NOT_READ)?;
@@ -633,7 +634,6 @@ impl<'t> Reader<'_, 't> {
             if fields.iter().any(Field::is_chance) { self.free_here(start, why) } else { self.free(self.cursor.since(start), why) }
             return Ok(());
         }
-        let left = canonical_left(&self.cursor, start, &fields);
         let mask = self.mask()?;
         let operator = operator(&mut self.cursor);
         let terms = match (self.cursor.peek().copied(), mask, &fields[..]) {
@@ -703,7 +703,29 @@ impl<'t> Reader<'_, 't> {
         Ok(())
     }
 
-    fn verdict_map(&mut self, fields: Vec<Field>) -> Result<(), Trouble> {
+    /// Each key of a field that is not read is a variable.
+    fn free_map(&mut self, left: &str, fields: &[Field]) -> Result<(), Trouble> {
+        let tokens = self.cursor.braces().ok_or(NOT_READ)?;
+        let place = if fields.iter().any(Field::is_chance) { format!(" (line {})", self.line) } else { String::new() };
+        let needs: Vec<Term> = fields.iter().flat_map(|field| field.needs.clone()).collect();
+        let mut before = needs.clone();
+        let mut arms = Vec::new();
+        for (key, outcome) in Elements::texts(self.cursor.text, tokens).ok_or(NOT_READ)? {
+            let text = format!("{left} {key}{place}");
+            self.body.unknown.push((text.clone(), "which key it has is not known"));
+            let variable = Variable::Holds(Arc::from(text));
+            let mut terms = before.clone();
+            terms.push(Term::Is(variable.clone(), truth(true)));
+            before.push(Term::Is(variable, truth(false)));
+            arms.push((terms, outcome));
+        }
+        self.body.uses.extend(arms.iter().filter_map(|(_, outcome)| outcome.target()).map(Use::Chain));
+        let all = vec![Term::AnyOf(arms.iter().map(|(terms, _)| terms.clone()).collect())];
+        self.push(Step::Map { arms, all });
+        Ok(())
+    }
+
+    fn verdict_map(&mut self, left: &str, fields: Vec<Field>) -> Result<(), Trouble> {
         let is_readable = |field: &Field| !matches!(field.coordinate, Coordinate::Opaque(_) | Coordinate::Status);
         if let Some(token) = self.cursor.peek().filter(|token| token.kind == Kind::Reference) {
             let map = self.cursor.text.name(token);
@@ -716,7 +738,7 @@ impl<'t> Reader<'_, 't> {
             return Ok(());
         }
         if !fields.iter().all(is_readable) {
-            return Err(NOT_READ.into());
+            return self.free_map(left, &fields);
         }
         let elements = self.elements(&fields, true)?;
         let arms = elements.arms(&fields);
@@ -755,6 +777,9 @@ impl<'t> Reader<'_, 't> {
         if field.values == Type::State {
             return self.states(field, operator);
         }
+        if let Some(terms) = self.prefix(field, operator) {
+            return Ok(terms);
+        }
         let range = value(&mut self.cursor, field.values)?;
         // Several with commas between them are bits, which this field does not have.
         if matches!(self.cursor.kind(), Some(Kind::Comma | Kind::Or | Kind::Slash)) {
@@ -779,6 +804,23 @@ impl<'t> Reader<'_, 't> {
             Operator::GreaterOrEqual => (interval(first, field.last), false),
         };
         Ok(field.terms(&set, is_negated))
+    }
+
+    /// `ct mark 0x02000000/8`, as nft lists what is masked by the first bits.
+    fn prefix(&mut self, field: &Field, operator: Operator) -> Option<Vec<Term>> {
+        let Coordinate::Variable(Variable::Field(name)) = &field.coordinate else { return None };
+        let (bits, is_mark) = match field.values {
+            Type::Mark => (32, true),
+            Type::Integer(bits) => (u32::from(bits), false),
+            _ => return None,
+        };
+        let (value, length) = self.cursor.word()?.split_once('/')?;
+        let (value, length) = (number(value)?, length.parse::<u32>().ok().filter(|length| (1..=bits).contains(length))?);
+        let mask = field.last & !((1_u128 << (bits - length)) - 1);
+        let is_negated = operator.is_negated()?;
+        self.cursor.advance();
+        let masked = Field { coordinate: Coordinate::Variable(masked_variable(name, mask, is_mark)), last: mask, ..field.clone() };
+        Some(masked.terms(&IntervalSet::single(value & mask), is_negated))
     }
 
     /// `established,related`: any of them.

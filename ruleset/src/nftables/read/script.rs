@@ -202,7 +202,8 @@ impl<'t> Parser<'_, 't> {
             let read = self.command();
             let read = read.and_then(|()| self.end_of_command());
             if let Err(Unreadable(why)) = read {
-                let found = self.script.tokens.get(self.at).or(self.script.tokens.last());
+                let last = || self.script.tokens.iter().rfind(|token| token.kind != Kind::Newline);
+                let found = self.script.tokens.get(self.at).filter(|token| token.kind != Kind::Newline).or_else(last);
                 let at = found.map_or(self.script.text.0.len(), |token| token.start as usize);
                 let end = found.map_or(at, |token| token.end as usize);
                 let span = Span { source: self.script.source, start: at, end };
@@ -602,7 +603,10 @@ impl<'t> Parser<'_, 't> {
         }
         let tokens = self.statement();
         let words: String = self.script.slice(&tokens).iter().map(|token| self.script.text.of(token)).collect();
-        let priority = priority(&words, family).ok_or_else(|| Unreadable(format!("`{words}` is no priority")))?;
+        let Some(priority) = priority(&words, family) else {
+            self.at = tokens.start as usize;
+            return Err(Unreadable(format!("`{words}` is no priority")));
+        };
         let text = super::token::canonical(self.script.text, self.script.slice(&(start as u32..self.at as u32)));
         Ok(Base { kind, hook, priority, text })
     }

@@ -279,13 +279,20 @@ impl At<'_> {
 
     fn missing_at(&self, kind: &str, name: &str, span: Span) -> Box<Diagnostic> {
         let table = self.command.table;
-        let message = format!("{kind} `{name}` is not in `{} {}`", table.family, table.name);
+        let message = match kind {
+            "table" => format!("there is no table `{} {name}`", table.family),
+            _ => format!("there is no {kind} `{name}` in table `{} {}`", table.family, table.name),
+        };
         Box::new(Diagnostic::error("RW6004", message).at(span, "names what is not there"))
     }
 
     fn exists(&self, kind: &str, name: &str) -> Box<Diagnostic> {
         let message = format!("{kind} `{name}` is there already");
-        Box::new(Diagnostic::error("RW6005", message).at(self.span(), "makes it a second time, and another way"))
+        let why = match self.command.verb {
+            Verb::Create => "makes it, so it must not be there",
+            _ => "makes it another way",
+        };
+        Box::new(Diagnostic::error("RW6005", message).at(self.span(), why))
     }
 
     fn used(&self, kind: &str, name: &str) -> Box<Diagnostic> {
@@ -487,7 +494,7 @@ impl<'t> Table<'t> {
             Place::After(number) if number < rules => number + 1,
             Place::Before(number) if number < rules => number,
             _ if self.chains[chain].is_elsewhere => 0,
-            _ => return Err(at.missing("a rule with this number of chain", self.chains[chain].name)),
+            _ => return Err(at.missing("rule of this number in chain", self.chains[chain].name)),
         };
         self.count(&rule.body.uses, true);
         self.chains[chain].rules.insert(index, rule);
@@ -501,7 +508,7 @@ impl<'t> Table<'t> {
                 let message = "a rule is named by its handle".to_owned();
                 return Err(at.refused(message, at.span(), "which only the kernel knows"));
             }
-            _ => return Err(at.missing("a rule of chain", self.chains[chain].name)),
+            _ => return Err(at.missing("rule of this number in chain", self.chains[chain].name)),
         };
         let old = match verb {
             Verb::Replace => {
@@ -617,7 +624,9 @@ impl<'t> Table<'t> {
         let edges: Vec<Vec<usize>> = self.chains.iter().map(|chain| self.targets(chain)).collect();
         // The longest way from each chain: `None` while it is looked at.
         let mut depths: HashMap<usize, Option<usize>> = HashMap::new();
-        for start in (0..self.chains.len()).filter(|place| !self.chains[*place].is_deleted) {
+        // The kernel looks only at what packets can get to.
+        let is_base = |place: &usize| !self.chains[*place].is_deleted && self.chains[*place].base.is_some();
+        for start in (0..self.chains.len()).filter(is_base) {
             let mut open = vec![(start, 0)];
             while let Some((place, next)) = open.pop() {
                 if next == 0 && depths.contains_key(&place) {

@@ -234,10 +234,13 @@ impl Lexer<'_> {
 /// where it stands in braces.
 pub(super) fn canonical(text: Text, tokens: &[Token]) -> String {
     let mut line = String::new();
-    let (mut depth, mut glue) = (0, true);
-    for token in tokens {
+    let (mut depth, mut glue, mut end) = (0, true, 0);
+    for (at, token) in tokens.iter().enumerate() {
+        // `192.0.2.1:80`
+        let is_near = depth == 0 && token.start == end;
         let is_glued = match token.kind {
             Kind::Newline => continue,
+            Kind::Colon if is_near => true,
             Kind::Comma | Kind::Semicolon | Kind::RightParenthesis | Kind::RightBracket => true,
             _ => glue,
         };
@@ -253,8 +256,10 @@ pub(super) fn canonical(text: Text, tokens: &[Token]) -> String {
         glue = match token.kind {
             Kind::Comma => depth == 0,
             Kind::LeftParenthesis | Kind::LeftBracket => true,
+            Kind::Colon => depth == 0 && tokens.get(at + 1).is_some_and(|next| next.start == token.end),
             _ => false,
         };
+        end = token.end;
     }
     line
 }

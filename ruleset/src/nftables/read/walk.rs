@@ -426,13 +426,20 @@ impl<'s> Walk<'s> {
     }
 }
 
-/// Fills in what is known of a chain. Loops are no concern: a state without errors has none.
+/// Fills in what is known of a chain. What is too deep, or part of a loop, is taken to do everything.
 fn about(table: &Table, place: usize, depth: usize, chains: &mut [About], is_done: &mut [bool]) {
-    if is_done[place] || depth > DEPTH {
+    if is_done[place] {
         return;
     }
+    // A loop that no packet gets into is entered once.
+    is_done[place] = true;
     let chain = &table.chains[place];
-    let mut all = About { decides: chain.is_elsewhere, acts: chain.is_elsewhere, ..chains[place] };
+    let is_open = chain.is_elsewhere || depth > DEPTH;
+    let mut all = About { decides: is_open, acts: is_open, ..chains[place] };
+    chains[place] = About { decides: true, acts: true, ..all };
+    if is_open {
+        return;
+    }
     for target in table.targets(chain) {
         about(table, target, depth + 1, chains, is_done);
         let below = chains[target];
@@ -442,11 +449,10 @@ fn about(table: &Table, place: usize, depth: usize, chains: &mut [About], is_don
     }
     for rule in &chain.rules {
         all.decides |= rule.decides(table);
-        all.acts |= !rule.body.statements.is_empty();
+        all.acts |= rule.acts();
         all.writes = all.writes.and(rule.body.writes);
     }
     chains[place] = all;
-    is_done[place] = true;
 }
 
 fn table_text(table: TableName) -> String {
@@ -722,6 +728,19 @@ fn size<A: Addressed>(matches: &Matches<A>) -> usize {
 }
 
 impl<'t> Rule<'t> {
+    /// Something happens to packets that it does not decide.
+    fn acts(&self) -> bool {
+        let ends = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Accept | Outcome::Drop | Outcome::Reject | Outcome::Elsewhere(_))
+        };
+        let always_ends = match &self.body.branches[..] {
+            [Branch::One(_, outcome)] => ends(outcome),
+            [Branch::Map(arms, _)] => arms.iter().all(|(_, outcome)| ends(outcome)),
+            _ => false,
+        };
+        self.body.acts_before_last_test > 0 || (!self.body.statements.is_empty() && !always_ends)
+    }
+
     /// A verdict stands in it, or a chain that it goes to is not known.
     fn decides(&self, table: &Table<'t>) -> bool {
         let is_verdict = |outcome: &Outcome| match outcome {
