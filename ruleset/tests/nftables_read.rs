@@ -6,6 +6,8 @@ mod kernel;
 mod ours;
 #[path = "iptables/packets.rs"]
 mod packets;
+#[path = "nftables_read/robust.rs"]
+mod robust;
 #[path = "iptables/rulesets.rs"]
 mod rulesets;
 #[path = "nftables_read/spec.rs"]

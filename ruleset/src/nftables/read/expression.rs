@@ -26,14 +26,15 @@ pub(super) const NOT_READ: &str = "is not read";
 /// cursor is then where it was.
 pub(super) fn expression(cursor: &mut Cursor) -> Option<Field> {
     let start = *cursor;
-    let found = field(cursor).and_then(|field| masked(cursor, field));
+    let found = field(cursor, false).and_then(|field| masked(cursor, field));
     if found.is_none() {
         *cursor = start;
     }
     found
 }
 
-fn field(cursor: &mut Cursor) -> Option<Field> {
+/// `is_inner`: it is part of another, which has no parts of parts.
+fn field(cursor: &mut Cursor, is_inner: bool) -> Option<Field> {
     if cursor.kind() == Some(Kind::Reference) {
         return raw(cursor);
     }
@@ -73,14 +74,14 @@ fn field(cursor: &mut Cursor) -> Option<Field> {
             cursor.name()?;
             Some(Field::opaque(NOT_READ))
         }
-        "numgen" | "symhash" | "jhash" => {
+        "numgen" | "symhash" | "jhash" if !is_inner => {
             let is_chance = word == "numgen";
             if is_chance {
                 cursor.name()?;
             } else if word == "jhash" {
-                expression(cursor)?;
+                field(cursor, true)?;
                 while cursor.take(Kind::Dot) {
-                    expression(cursor)?;
+                    field(cursor, true)?;
                 }
             }
             while matches!(cursor.word(), Some("mod" | "seed" | "offset")) {
@@ -104,9 +105,9 @@ fn field(cursor: &mut Cursor) -> Option<Field> {
             cursor.name()?;
             Some(Field::opaque("it is about an extension header").with_need(Term::Family(Family::V6)))
         }
-        "vxlan" | "geneve" | "gretap" | "gre" => {
+        "vxlan" | "geneve" | "gretap" | "gre" if !is_inner => {
             match cursor.word()? {
-                header if HEADERS.contains(&header) => field(cursor).map(drop)?,
+                header if HEADERS.contains(&header) => field(cursor, true).map(drop)?,
                 _ => cursor.advance(),
             }
             Some(Field::opaque("it is about a packet in a packet"))
@@ -248,7 +249,7 @@ fn operand(cursor: &mut Cursor) -> Option<()> {
         return parentheses(cursor);
     }
     let start = *cursor;
-    if field(cursor).is_none() {
+    if field(cursor, false).is_none() {
         *cursor = start;
         if !matches!(cursor.kind(), Some(Kind::Word | Kind::Quoted | Kind::Reference)) {
             return None;
