@@ -19,7 +19,7 @@ use ringwall_packet::Family;
 
 use super::chains::Chains;
 use super::claim::{Claim, View, answers, egress, requests};
-use super::layout::{Field, NodeIndex};
+use super::layout::{Field, Target};
 use super::linear;
 use super::transaction::{Generation, MARK_MASK};
 use super::{LOG_GROUP, text};
@@ -109,7 +109,7 @@ enum Stage {
 }
 
 enum Judge {
-    Diagram { of: Path, root: NodeIndex },
+    Diagram { of: Path, root: Target },
     /// Too many keys for maps: one rule per entry decides the same, only slower.
     List(Vec<String>),
 }
@@ -129,16 +129,18 @@ impl Writer<'_> {
     fn lay_out(&mut self, path: Path) {
         let ruleset = self.ruleset;
         let (name, opposite) = (self.name(path), opposite(path));
+        let [audited, enforced] = [true, false].map(|is_audited| requests(ruleset.entries(path), is_audited, &name));
+        let answers = answers(ruleset.entries(opposite));
         for family in Family::ALL {
-            for (stage, is_audited) in [(Stage::Audited, true), (Stage::Enforced, false)] {
-                let claims = requests(ruleset.entries(path), is_audited, &name);
-                self.add(path, stage, family, &claims, View::Request(path), (path, orders(path)));
-            }
-            self.add(path, Stage::Answers, family, &answers(ruleset.entries(opposite)), View::Answer, (path, orders(opposite)));
-            if let (Path::Forward, Forward::Containers { .. }) = (path, &ruleset.forward) {
-                let (input, output) = (self.name(Path::Input), self.name(Path::Output));
-                let claims = requests(&ruleset.input, false, &input);
-                self.add(path, Stage::Published, family, &claims, View::Published, (Path::Input, orders(Path::Input)));
+            self.add(path, Stage::Audited, family, &audited, View::Request(path), (path, orders(path)));
+            self.add(path, Stage::Enforced, family, &enforced, View::Request(path), (path, orders(path)));
+            self.add(path, Stage::Answers, family, &answers, View::Answer, (path, orders(opposite)));
+        }
+        if let (Path::Forward, Forward::Containers { .. }) = (path, &ruleset.forward) {
+            let (input, output) = (self.name(Path::Input), self.name(Path::Output));
+            let published = requests(&ruleset.input, false, &input);
+            for family in Family::ALL {
+                self.add(path, Stage::Published, family, &published, View::Published, (Path::Input, orders(Path::Input)));
                 let claims = egress(&ruleset.output, family, &ruleset.local, &output);
                 let view = View::Request(Path::Output);
                 self.add(path, Stage::Egress, family, &claims, view, (Path::Output, orders(Path::Output)));
@@ -158,8 +160,8 @@ impl Writer<'_> {
         let prefix = format!("{}{}", self.name(of), text::digit(family));
         let chains = self.chains.entry((of, family)).or_insert_with(|| Chains::new(prefix, family));
         let judge = match chains.diagrams.add(self.generation, claims, view, orders, self.keys_max) {
-            Ok(None) => return,
-            Ok(Some(root)) => Judge::Diagram { of, root },
+            Ok(Target::Nothing) => return,
+            Ok(root) => Judge::Diagram { of, root },
             Err(_) => Judge::List(linear::lines(self.generation, claims, family, view)),
         };
         self.judges.insert((path, stage, family), judge);

@@ -1,10 +1,12 @@
-//! What an entry asks of packets that are not its own requests: answers, published ports, what
-//! containers send.
+//! What an entry asks of packets: of its requests, of their answers, of those to a published port, of
+//! those that containers send.
 //!
 //! In: entries. Out: claims in order of precedence, and what comes of one that holds. Never: the
 //! order in which fields are looked up.
 
-use ringwall_packet::{Family, IntervalSet};
+use std::rc::Rc;
+
+use ringwall_packet::{AddressSet, Family, IntervalSet, Protocol, UpperCube};
 
 use super::body::name_set;
 use super::layout::Lookup;
@@ -26,7 +28,7 @@ pub(super) enum View {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Verdict {
     /// The chain of a rule.
-    Rule(String),
+    Rule(Rc<str>),
     Accept,
     Return,
 }
@@ -42,8 +44,8 @@ pub(super) struct Claim<'a> {
 /// What is decided where one of the conditions holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Decision {
-    /// Alternatives, each with a space after it; `""` is no condition.
-    pub conditions: Vec<String>,
+    /// Alternatives, each with a space after it; none of them is none needed.
+    conditions: Vec<String>,
     pub verdict: Verdict,
 }
 
@@ -55,16 +57,45 @@ impl Decision {
         family: Family,
         view: View,
     ) -> Self {
-        let conditions = conditions(generation, claim.entry, source_ports, family, view);
+        let entry = claim.entry;
+        let is_unconditional =
+            source_ports.is_none() && entry.names.is_empty() && entry.interface.is_none() && entry.expires.is_none();
+        let conditions =
+            if is_unconditional { Vec::new() } else { conditions(generation, entry, source_ports, family, view) };
         Self { conditions, verdict: claim.verdict.clone() }
     }
 
     pub fn is_unconditional(&self) -> bool {
-        self.conditions == [""]
+        self.conditions.is_empty()
+    }
+
+    /// One line for each alternative. `leave` is `goto` or `jump`.
+    pub fn lines(&self, leave: &str) -> Vec<String> {
+        let verdict = self.verdict.text(leave);
+        match &self.conditions[..] {
+            [] => vec![verdict],
+            some => some.iter().map(|condition| format!("{condition}{verdict}")).collect(),
+        }
     }
 }
 
 impl View {
+    /// An echo reply is no request turned round: conntrack's `established` is all that fits it.
+    pub fn includes(self, cube: &UpperCube) -> bool {
+        let is_icmp = || cube.protocols().only().is_some_and(|number| Protocol(number).is_icmp());
+        self != Self::Answer || !is_icmp()
+    }
+
+    /// Where source, destination, protocol and port stand: by [`Field`](super::layout::Field).
+    pub fn lookups(self) -> [Lookup; 4] {
+        use Lookup::{DestinationAddress, DestinationPort, OriginalDestination, OriginalPort, Protocol, SourceAddress, SourcePort};
+        match self {
+            Self::Request(_) => [SourceAddress, DestinationAddress, Protocol, DestinationPort],
+            Self::Answer => [DestinationAddress, SourceAddress, Protocol, SourcePort],
+            Self::Published => [SourceAddress, OriginalDestination, Protocol, OriginalPort],
+        }
+    }
+
     pub fn source_port(self) -> Lookup {
         match self {
             Self::Request(_) | Self::Published => Lookup::SourcePort,
@@ -80,7 +111,7 @@ pub(super) fn requests<'a>(entries: &'a [Entry], is_audited: bool, name: &str) -
     let claim = |entry: &'a Entry| Claim {
         entry,
         any_source: false,
-        verdict: Verdict::Rule(format!("{name}_r_{}{suffix}", entry.id)),
+        verdict: Verdict::Rule(format!("{name}_r_{}{suffix}", entry.id).into()),
     };
     included.map(claim).collect()
 }
@@ -97,7 +128,12 @@ pub(super) fn answers<'a>(entries: &'a [Entry]) -> Vec<Claim<'a>> {
 
 /// Entries of the output whose source is one of the node's addresses, for packets that a
 /// container sends: they leave with the node's address.
-pub(super) fn egress<'a>(entries: &'a [Entry], family: Family, local: &ringwall_packet::AddressSet, output: &str) -> Vec<Claim<'a>> {
+pub(super) fn egress<'a>(
+    entries: &'a [Entry],
+    family: Family,
+    local: &AddressSet,
+    output: &str,
+) -> Vec<Claim<'a>> {
     let enforced = entries.iter().filter(|entry| {
         // Which address of the node they leave with is not known here. An allow counts only where
         // it holds for all of them, a deny where it holds for one.
@@ -110,8 +146,11 @@ pub(super) fn egress<'a>(entries: &'a [Entry], family: Family, local: &ringwall_
                 Effect::Drop | Effect::Reject => true,
             }
     });
-    let claim =
-        |entry: &'a Entry| Claim { entry, any_source: true, verdict: Verdict::Rule(format!("{output}_r_{}", entry.id)) };
+    let claim = |entry: &'a Entry| Claim {
+        entry,
+        any_source: true,
+        verdict: Verdict::Rule(format!("{output}_r_{}", entry.id).into()),
+    };
     enforced.map(claim).collect()
 }
 

@@ -9,9 +9,10 @@
 //! sources, at the port first where many sources share few ports.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use ringwall_packet::{Family, Interval, IntervalSet, Point, Protocol, UpperCube};
+use ringwall_packet::{AddressSet, Family, Interval, IntervalSet, Point};
 
 use super::claim::{Claim, Decision, Verdict, View};
 use super::transaction::Generation;
@@ -41,15 +42,14 @@ pub(super) enum Lookup {
     Icmp,
 }
 
-/// Index into [`Diagrams::nodes`].
+/// Where an arm leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct NodeIndex(usize);
-
-impl NodeIndex {
-    /// Stands in the name of the node's chain.
-    pub fn number(self) -> usize {
-        self.0
-    }
+pub(super) enum Target {
+    Nothing,
+    /// One decision, whatever else the packet has: an index of it.
+    Decision(u32),
+    /// Index into [`Diagrams::nodes`].
+    Node(u32),
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -58,38 +58,37 @@ pub(super) enum Node {
     /// return.
     Leaf(Vec<u32>),
     /// Inclusive, disjoint, sorted ranges; where none of them holds, nothing is decided.
-    Branch { lookup: Lookup, arms: Vec<(u128, u128, NodeIndex)> },
+    Branch { lookup: Lookup, arms: Vec<Arm> },
 }
+
+/// First and last of a range, and where it leads.
+pub(super) type Arm = (u128, u128, Target);
 
 /// A collection of diagrams of one family, which share their nodes.
 pub(super) struct Diagrams {
     family: Family,
     nodes: Vec<Rc<Node>>,
-    known: HashMap<Rc<Node>, NodeIndex>,
+    known: HashMap<Rc<Node>, u32, Hash>,
     decisions: Vec<Decision>,
-    known_decisions: HashMap<Decision, u32>,
+    known_decisions: HashMap<Decision, u32, Hash>,
     /// How many arms and roots lead to each node.
     references: Vec<u32>,
 }
 
-/// The node that decides nothing.
-const NOTHING: NodeIndex = NodeIndex(0);
-
 impl Diagrams {
     pub fn new(family: Family) -> Self {
-        let nothing = Rc::new(Node::Leaf(Vec::new()));
         Self {
             family,
-            nodes: vec![nothing.clone()],
-            known: HashMap::from([(nothing, NOTHING)]),
+            nodes: Vec::new(),
+            known: HashMap::default(),
             decisions: Vec::new(),
-            known_decisions: HashMap::new(),
+            known_decisions: HashMap::default(),
             references: Vec::new(),
         }
     }
 
-    pub fn node(&self, index: NodeIndex) -> Rc<Node> {
-        self.nodes[index.0].clone()
+    pub fn node(&self, index: u32) -> Rc<Node> {
+        self.nodes[index as usize].clone()
     }
 
     pub fn decision(&self, number: u32) -> &Decision {
@@ -97,12 +96,12 @@ impl Diagrams {
     }
 
     /// Whether more than one arm or root leads to a node.
-    pub fn is_shared(&self, index: NodeIndex) -> bool {
-        self.references.get(index.0).is_some_and(|count| *count > 1)
+    pub fn is_shared(&self, index: u32) -> bool {
+        self.references[index as usize] > 1
     }
 
-    /// The smallest diagram among `orders`: `None` in the result when it decides nothing. The error
-    /// says that each of them needs more than `size_max` keys.
+    /// The smallest diagram among `orders`. The error says that each of them needs more than
+    /// `size_max` keys.
     pub fn add(
         &mut self,
         generation: Generation,
@@ -110,10 +109,10 @@ impl Diagrams {
         view: View,
         orders: &[[Field; 4]],
         size_max: usize,
-    ) -> Result<Option<NodeIndex>, TooLarge> {
+    ) -> Result<Target, TooLarge> {
         let cells = self.cells(generation, claims, view);
         let base = self.nodes.len();
-        let mut best: Option<(usize, NodeIndex, Vec<Rc<Node>>)> = None;
+        let mut best: Option<(usize, Target, Vec<Rc<Node>>)> = None;
         for order in orders {
             let size_max = match &best {
                 None => size_max,
@@ -133,38 +132,41 @@ impl Diagrams {
         }
         let (_, root, nodes) = best.ok_or(TooLarge)?;
         for node in nodes {
-            self.known.insert(node.clone(), NodeIndex(self.nodes.len()));
-            self.references.resize(self.nodes.len() + 1, 0);
+            self.references.push(0);
             if let Node::Branch { arms, .. } = &*node {
-                // Neighbours that lead to the same node are one use of it.
-                let mut targets: Vec<NodeIndex> = arms.iter().map(|(.., target)| *target).collect();
+                // Arms of one branch that lead to the same node are one use of it.
+                let mut targets: Vec<Target> = arms.iter().map(|(.., target)| *target).collect();
                 targets.sort_unstable();
                 targets.dedup();
-                for target in targets {
-                    self.references[target.0] += 1;
-                }
+                targets.into_iter().for_each(|target| self.refer(target));
             }
+            self.known.insert(node.clone(), number(self.nodes.len()));
             self.nodes.push(node);
         }
-        self.references.resize(self.nodes.len(), 0);
-        self.references[root.0] += 1;
-        Ok((root != NOTHING).then_some(root))
+        self.refer(root);
+        Ok(root)
     }
 
-    fn cells(&mut self, generation: Generation, claims: &[Claim<'_>], view: View) -> Vec<Cell> {
+    fn refer(&mut self, target: Target) {
+        if let Target::Node(index) = target {
+            self.references[index as usize] += 1;
+        }
+    }
+
+    fn cells(&mut self, generation: Generation, claims: &[Claim<'_>], view: View) -> Cells {
         let family = self.family;
-        let maximum = [last(family), last(family), u128::from(u8::MAX), u128::from(u16::MAX)];
-        let mut cells = Vec::new();
+        let any = AddressSet::full();
+        let mut cells = Cells::default();
         for claim in claims {
             let entry = claim.entry;
-            let (source, destination): (Rc<[_]>, Rc<[_]>) = match family {
-                Family::V4 => (ranges(&entry.source.v4), ranges(&entry.destination.v4)),
-                Family::V6 => (ranges(&entry.source.v6), ranges(&entry.destination.v6)),
-            };
-            if source.is_empty() || destination.is_empty() {
+            if !entry.source.has(family) || !entry.destination.has(family) {
                 continue;
             }
-            let source = if claim.any_source { Rc::new([(0, last(family))]) } else { source };
+            let source = if claim.any_source { &any } else { &entry.source };
+            let (source, destination) = match family {
+                Family::V4 => (cells.ranges(&source.v4), cells.ranges(&entry.destination.v4)),
+                Family::V6 => (cells.ranges(&source.v6), cells.ranges(&entry.destination.v6)),
+            };
             let mut plain = None;
             for cube in entry.upper.of_family(family).cubes().iter().filter(|cube| view.includes(cube)) {
                 let ports = (!cube.source_ports().is_full()).then(|| cube.source_ports());
@@ -175,12 +177,11 @@ impl Diagrams {
                 if ports.is_none() {
                     plain = Some(decision);
                 }
-                let fields =
-                    [source.clone(), destination.clone(), ranges(cube.protocols()), ranges(cube.destination_ports())];
-                let is_full = std::array::from_fn(|i| fields[i][..] == [(0, maximum[i])]);
+                let (protocols, ports) = (cells.ranges(cube.protocols()), cells.ranges(cube.destination_ports()));
+                let fields = [source, destination, protocols, ports];
                 let of = self.decision(decision);
                 let (is_unconditional, is_return) = (of.is_unconditional(), of.verdict == Verdict::Return);
-                cells.push(Cell { decision, is_unconditional, is_return, fields, is_full });
+                cells.all.push(Cell { decision, is_unconditional, is_return, fields });
             }
         }
         cells
@@ -190,15 +191,70 @@ impl Diagrams {
         if let Some(number) = self.known_decisions.get(&decision) {
             return *number;
         }
-        let number = u32::try_from(self.decisions.len()).expect("fewer decisions than boxes, and these are in memory");
+        let number = number(self.decisions.len());
         self.known_decisions.insert(decision.clone(), number);
         self.decisions.push(decision);
         number
     }
 }
 
+/// FNV-1a over words instead of bytes: nodes are many and small, and whoever writes the policy gains
+/// nothing by making their hashes collide.
+#[derive(Clone)]
+struct Words(u64);
+
+type Hash = BuildHasherDefault<Words>;
+
+impl Default for Words {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Words {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The product's high half spreads upwards only, so it is folded into the low one.
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are wanted")]
+        let (low, high) = (product as u64, (product >> 64) as u64);
+        self.0 = low ^ high;
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// No order of the fields makes a diagram that is small enough.
 pub(super) struct TooLarge;
+
+/// An index of something of which fewer than 2^32 fit into memory beside their text.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 nodes and decisions")
+}
+
+/// The boxes of all claims, in order of precedence.
+#[derive(Default)]
+struct Cells {
+    all: Vec<Cell>,
+    ranges: Vec<(u128, u128)>,
+}
 
 /// One box of a claim, in coordinates that do not depend on the family.
 struct Cell {
@@ -206,8 +262,29 @@ struct Cell {
     is_unconditional: bool,
     is_return: bool,
     /// By [`Field`].
-    fields: [Rc<[(u128, u128)]>; 4],
-    is_full: [bool; 4],
+    fields: [Ranges; 4],
+}
+
+/// Which of [`Cells::ranges`] a field takes.
+#[derive(Clone, Copy)]
+struct Ranges {
+    from: usize,
+    to: usize,
+    is_full: bool,
+}
+
+impl Cells {
+    fn ranges<P: Coordinate>(&mut self, set: &IntervalSet<P>) -> Ranges {
+        let range = |interval: &Interval<P>| (interval.first().coordinate(), interval.last().coordinate());
+        let from = self.ranges.len();
+        self.ranges.extend(set.intervals().iter().map(range));
+        Ranges { from, to: self.ranges.len(), is_full: set.is_full() }
+    }
+
+    fn field(&self, cell: u32, field: usize) -> &[(u128, u128)] {
+        let ranges = self.all[cell as usize].fields[field];
+        &self.ranges[ranges.from..ranges.to]
+    }
 }
 
 fn last(family: Family) -> u128 {
@@ -245,62 +322,42 @@ impl Coordinate for std::net::Ipv6Addr {
     }
 }
 
-fn ranges<P: Coordinate>(set: &IntervalSet<P>) -> Rc<[(u128, u128)]> {
-    let range = |interval: &Interval<P>| (interval.first().coordinate(), interval.last().coordinate());
-    set.intervals().iter().map(range).collect()
-}
-
-impl View {
-    /// An echo reply is no request turned round: conntrack's `established` is all that fits it.
-    pub fn includes(self, cube: &UpperCube) -> bool {
-        let is_icmp = || cube.protocols().only().is_some_and(|number| Protocol(number).is_icmp());
-        self != Self::Answer || !is_icmp()
-    }
-
-    /// By [`Field`].
-    pub fn lookups(self) -> [Lookup; 4] {
-        use Lookup::{DestinationAddress, DestinationPort, OriginalDestination, OriginalPort, Protocol, SourceAddress, SourcePort};
-        match self {
-            Self::Request(_) => [SourceAddress, DestinationAddress, Protocol, DestinationPort],
-            Self::Answer => [DestinationAddress, SourceAddress, Protocol, SourcePort],
-            Self::Published => [SourceAddress, OriginalDestination, Protocol, OriginalPort],
-        }
-    }
-}
-
 struct Builder<'a> {
     diagrams: &'a mut Diagrams,
-    cells: &'a [Cell],
+    cells: &'a Cells,
     order: [Field; 4],
     lookups: [Lookup; 4],
     /// Of each cell: the depth from which on it matches whatever the fields hold.
-    free_from: Vec<usize>,
+    free_from: Vec<u8>,
+    /// Of each cell: a bit for each field that it takes whole.
+    full: Vec<u8>,
     /// By depth, and whether the packet is known to be ICMP: which cells were active, and what came
     /// of it.
-    done: [HashMap<Box<[u32]>, NodeIndex>; 8],
+    done: [HashMap<Box<[u32]>, Target, Hash>; 8],
     size: usize,
     size_max: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn new(diagrams: &'a mut Diagrams, cells: &'a [Cell], view: View, order: [Field; 4], size_max: usize) -> Self {
-        let free_from = cells.iter().map(|cell| {
-            let asks = order.iter().rposition(|field| !cell.is_full[*field as usize]);
-            if cell.is_unconditional { asks.map_or(0, |depth| depth + 1) } else { usize::MAX }
+    fn new(diagrams: &'a mut Diagrams, cells: &'a Cells, view: View, order: [Field; 4], size_max: usize) -> Self {
+        let free_from = cells.all.iter().map(|cell| {
+            let free = order.iter().rev().take_while(|field| cell.fields[**field as usize].is_full).count();
+            if cell.is_unconditional { u8::try_from(order.len() - free).expect("four fields") } else { u8::MAX }
         });
-        let free_from = free_from.collect();
-        Self { diagrams, cells, order, lookups: view.lookups(), free_from, done: Default::default(), size: 0, size_max }
+        let full = cells.all.iter().map(|cell| (0..4).map(|field| u8::from(cell.fields[field].is_full) << field).sum());
+        let (free_from, full) = (free_from.collect(), full.collect());
+        Self { diagrams, cells, order, lookups: view.lookups(), free_from, full, done: Default::default(), size: 0, size_max }
     }
 
     /// `None` when the diagram would be too large.
-    fn build(&mut self) -> Option<NodeIndex> {
-        let all: Vec<u32> = (0..u32::try_from(self.cells.len()).ok()?).collect();
-        self.node(0, &all, false)
+    fn build(&mut self) -> Option<Target> {
+        let all: Vec<u32> = (0..number(self.cells.all.len())).collect();
+        self.target(0, &all, false)
     }
 
-    fn intern(&mut self, node: Node) -> Option<NodeIndex> {
+    fn intern(&mut self, node: Node) -> Option<Target> {
         if let Some(index) = self.diagrams.known.get(&node) {
-            return Some(*index);
+            return Some(Target::Node(*index));
         }
         if let Node::Branch { arms, .. } = &node {
             self.size += arms.len();
@@ -308,46 +365,47 @@ impl<'a> Builder<'a> {
         if self.size > self.size_max {
             return None;
         }
-        let (index, node) = (NodeIndex(self.diagrams.nodes.len()), Rc::new(node));
+        let (index, node) = (number(self.diagrams.nodes.len()), Rc::new(node));
         self.diagrams.nodes.push(node.clone());
         self.diagrams.known.insert(node, index);
-        Some(index)
+        Some(Target::Node(index))
     }
 
-    /// The node for the flows that these cells, in order of precedence, still match at `depth`.
-    fn node(&mut self, depth: usize, active: &[u32], is_icmp: bool) -> Option<NodeIndex> {
+    /// What becomes of the flows that these cells, in order of precedence, still match at `depth`.
+    fn target(&mut self, depth: usize, active: &[u32], is_icmp: bool) -> Option<Target> {
         let cells = self.cells;
         // A cell that matches whatever the remaining fields hold hides all that come after it.
-        let hides = active.iter().position(|index| self.free_from[*index as usize] <= depth);
-        let seen = hides.map_or(active, |position| &active[..=position]);
+        let is_free = |index: &u32| usize::from(self.free_from[*index as usize]) <= depth;
+        let seen = active.iter().position(is_free).map_or(active, |position| &active[..=position]);
         // To return is what happens anyway.
-        let decides = seen.iter().rposition(|index| !cells[*index as usize].is_return);
-        let Some(decides) = decides else { return Some(NOTHING) };
+        let Some(decides) = seen.iter().rposition(|index| !cells.all[*index as usize].is_return) else {
+            return Some(Target::Nothing);
+        };
         let active = &seen[..=decides];
+        if is_free(&active[0]) {
+            return Some(Target::Decision(cells.all[active[0] as usize].decision));
+        }
         let Some(field) = self.order.get(depth).map(|field| *field as usize) else {
             return self.leaf(active);
         };
-        if self.free_from[active[0] as usize] <= depth {
-            return self.leaf(active);
-        }
-        if active.iter().all(|index| cells[*index as usize].is_full[field]) {
-            return self.node(depth + 1, active, is_icmp);
+        if active.iter().all(|index| self.full[*index as usize] >> field & 1 == 1) {
+            return self.target(depth + 1, active, is_icmp);
         }
         let done = depth * 2 + usize::from(is_icmp);
-        if let Some(index) = self.done[done].get(active) {
-            return Some(*index);
+        if let Some(target) = self.done[done].get(active) {
+            return Some(*target);
         }
         let arms = self.arms(depth, field, active, is_icmp)?;
-        let index = match arms[..] {
-            [] => NOTHING,
-            [(0, end, node)] if end == self.maximum(field) => node,
+        let target = match arms[..] {
+            [] => Target::Nothing,
+            [(0, end, target)] if end == self.maximum(field) => target,
             _ => {
                 let lookup = if is_icmp && field == Field::Port as usize { Lookup::Icmp } else { self.lookups[field] };
                 self.intern(Node::Branch { lookup, arms })?
             }
         };
-        self.done[done].insert(active.into(), index);
-        Some(index)
+        self.done[done].insert(active.into(), target);
+        Some(target)
     }
 
     fn maximum(&self, field: usize) -> u128 {
@@ -355,17 +413,11 @@ impl<'a> Builder<'a> {
     }
 
     /// Sweeps over the field: between two boundaries the set of matching cells is the same.
-    fn arms(
-        &mut self,
-        depth: usize,
-        field: usize,
-        active: &[u32],
-        is_icmp: bool,
-    ) -> Option<Vec<(u128, u128, NodeIndex)>> {
+    fn arms(&mut self, depth: usize, field: usize, active: &[u32], is_icmp: bool) -> Option<Vec<Arm>> {
         let cells = self.cells;
-        let mut boundaries: Vec<(u128, bool, u32)> = Vec::new();
+        let mut boundaries: Vec<(u128, bool, u32)> = Vec::with_capacity(active.len() * 2);
         for index in active {
-            for (first, last) in &*cells[*index as usize].fields[field] {
+            for (first, last) in cells.field(*index, field) {
                 boundaries.push((*first, true, *index));
                 // A range that ends where the domain of 128 bits ends is never left.
                 if let Some(after) = last.checked_add(1) {
@@ -375,8 +427,8 @@ impl<'a> Builder<'a> {
         }
         boundaries.sort_unstable();
         let icmp = icmp_number(self.diagrams.family);
-        let mut inside: Vec<u32> = Vec::new();
-        let mut arms: Vec<(u128, u128, NodeIndex)> = Vec::new();
+        let mut inside: Vec<u32> = Vec::with_capacity(active.len());
+        let mut arms: Vec<Arm> = Vec::new();
         let mut position = 0;
         while position < boundaries.len() {
             let start = boundaries[position].0;
@@ -394,22 +446,22 @@ impl<'a> Builder<'a> {
             }
             let end = boundaries.get(position).map_or(u128::MAX, |(next, ..)| next - 1);
             let below_icmp = is_icmp || field == Field::Protocol as usize && start == icmp && end == icmp;
-            let node = self.node(depth + 1, &inside, below_icmp)?;
-            if node == NOTHING {
+            let target = self.target(depth + 1, &inside, below_icmp)?;
+            if target == Target::Nothing {
                 continue;
             }
             match arms.last_mut() {
-                Some((_, last, same)) if *same == node && last.checked_add(1) == Some(start) => *last = end,
-                _ => arms.push((start, end, node)),
+                Some((_, last, same)) if *same == target && last.checked_add(1) == Some(start) => *last = end,
+                _ => arms.push((start, end, target)),
             }
         }
         Some(arms)
     }
 
-    fn leaf(&mut self, active: &[u32]) -> Option<NodeIndex> {
+    fn leaf(&mut self, active: &[u32]) -> Option<Target> {
         let mut decisions: Vec<u32> = Vec::new();
         for index in active {
-            let cell = &self.cells[*index as usize];
+            let cell = &self.cells.all[*index as usize];
             if decisions.last() != Some(&cell.decision) {
                 decisions.push(cell.decision);
             }

@@ -1,5 +1,6 @@
 //! Matches and keys in nftables' words.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_packet::{AddressSet, Family, IntervalSet};
@@ -65,28 +66,36 @@ pub(super) fn expression(lookup: Lookup, family: Family) -> &'static str {
 
 /// One key of a set or map: a value, a prefix or a range.
 pub(super) fn key(lookup: Lookup, family: Family, first: u128, last: u128) -> String {
+    let mut text = String::new();
+    write_key(&mut text, lookup, family, first, last);
+    text
+}
+
+/// Appends one key.
+pub(super) fn write_key(text: &mut String, lookup: Lookup, family: Family, first: u128, last: u128) {
     use Lookup::{DestinationAddress, OriginalDestination, Protocol, SourceAddress};
-    match (lookup, family) {
+    let written = match (lookup, family) {
         (SourceAddress | DestinationAddress | OriginalDestination, Family::V4) => {
             let address = |bits: u128| Ipv4Addr::from_bits(u32::try_from(bits).expect("an IPv4 coordinate"));
             match prefix_length(first, last, 32) {
-                Some(32) => address(first).to_string(),
-                Some(length) => format!("{}/{length}", address(first)),
-                None => format!("{}-{}", address(first), address(last)),
+                Some(32) => write!(text, "{}", address(first)),
+                Some(length) => write!(text, "{}/{length}", address(first)),
+                None => write!(text, "{}-{}", address(first), address(last)),
             }
         }
         (SourceAddress | DestinationAddress | OriginalDestination, Family::V6) => {
             let address = Ipv6Addr::from_bits;
             match prefix_length(first, last, 128) {
-                Some(128) => address(first).to_string(),
-                Some(length) => format!("{}/{length}", address(first)),
-                None => format!("{}-{}", address(first), address(last)),
+                Some(128) => write!(text, "{}", address(first)),
+                Some(length) => write!(text, "{}/{length}", address(first)),
+                None => write!(text, "{}-{}", address(first), address(last)),
             }
         }
-        (Protocol, _) if first == last => protocol(first),
-        (_, _) if first == last => first.to_string(),
-        (_, _) => format!("{first}-{last}"),
-    }
+        (Protocol, _) if first == last => text.write_str(&protocol(first)),
+        (_, _) if first == last => write!(text, "{first}"),
+        (_, _) => write!(text, "{first}-{last}"),
+    };
+    written.expect("a string takes all text");
 }
 
 /// The length of the prefix that a range of addresses of `bits` bits is, if it is one.
