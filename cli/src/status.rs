@@ -10,6 +10,7 @@ use crate::Failure;
 use crate::apply::{StateArgs, failure, has_drifted, read_enforced, recorded};
 use crate::compile::words;
 use crate::policy::now;
+use crate::ruleset::others::Others;
 use crate::terminal::{Exit, Output, Terminal, print, print_json, table};
 
 #[derive(clap::Args)]
@@ -66,6 +67,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let hits = hits(&mut netfilter, generation, policy.as_ref())?;
     let drift = enforced.is_disturbed || record.as_ref().is_some_and(|record| has_drifted(&mut netfilter, generation, record));
     let trial = enforced.trial.as_ref().filter(|trial| trial.is_alive());
+    let others = policy.as_ref().zip(record.as_ref()).and_then(|(policy, record)| Others::look(&foreign, policy, &record.node));
     let names = record.iter().flat_map(|record| &record.answers);
     match args.output {
         Output::Table => {
@@ -102,6 +104,9 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
                     chain.table, chain.name, chain.base.hook, chain.base.priority, chain.base.policy
                 ));
             }
+            for text in others.iter().flat_map(Others::texts) {
+                print(&format!("{text}\n"));
+            }
             let rows: Vec<Vec<String>> = hits
                 .iter()
                 .map(|hit| vec![hit.packets.to_string(), hit.path.clone(), hit.id.clone(), hit.rule.clone(), hit.place.clone()])
@@ -124,6 +129,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
             "foreign_chains": foreign.iter().map(|chain| json!({ "table": chain.table.to_string(), "chain": chain.name,
                 "hook": chain.base.hook.to_string(), "priority": chain.base.priority,
                 "policy": chain.base.policy.to_string() })).collect::<Vec<_>>(),
+            "dropped_by_others": others.as_ref().map(Others::json),
             "rules": hits.iter().map(|hit| json!({ "id": hit.id, "path": hit.path, "packets": hit.packets,
                 "meaning": hit.rule, "place": hit.place })).collect::<Vec<_>>(),
         })),

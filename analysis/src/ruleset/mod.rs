@@ -8,6 +8,7 @@
 pub mod can;
 pub mod diff;
 pub mod draft;
+pub mod others;
 mod way;
 
 pub use way::{By, Fate, Outcome, Way, chains, filtered, on_the_way, pass};

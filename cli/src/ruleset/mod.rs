@@ -2,6 +2,7 @@
 
 pub mod can;
 pub mod import;
+pub mod others;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,21 @@ impl Ruleset {
         Self::of_texts(texts, terminal)
     }
 
-    pub fn of_texts(texts: Vec<(String, String)>, terminal: &Terminal) -> Result<Self, Failure> {
+    /// What nft printed of this machine; the error is the first thing that is wrong with it. Warnings are
+    /// about what is named where it matters, too.
+    pub fn of_listing(name: &str, text: String) -> Result<Self, String> {
+        let mut sources = Sources::new();
+        let source = sources.add(name, text);
+        let text = detect::Text { source, format: Some(Format::Nftables) };
+        let Reading { filter, diagnostics } = detect::read(&sources, &[text]);
+        let wrong = || {
+            let first = diagnostics.iter().find(|diagnostic| diagnostic.is_error());
+            first.map_or_else(|| "it can't be read".to_owned(), |first| first.message.clone())
+        };
+        Ok(Self { filter: filter.ok_or_else(wrong)?, sources, files: vec![name.to_owned()] })
+    }
+
+    fn of_texts(texts: Vec<(String, String)>, terminal: &Terminal) -> Result<Self, Failure> {
         let mut sources = Sources::new();
         let files: Vec<String> = texts.iter().map(|(name, _)| name.clone()).collect();
         let texts: Vec<detect::Text> =

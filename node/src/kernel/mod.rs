@@ -1,8 +1,8 @@
 //! The only code that touches the kernel.
 //!
 //! In: nftables text to load, set elements to change, questions. Out: what the kernel holds, as
-//! typed values, and what it refused. Never: a decision of its own, a read through `nft list`, or
-//! anything outside the network namespace of the thread that opened it.
+//! typed values, and what it refused. Never: a decision of its own, a read of our own tables through
+//! `nft list`, or anything outside the network namespace of the thread that opened it.
 //!
 //! Rules go through the nft program ([`Nft`]), so that the text that is reviewed is the text that
 //! is loaded. Everything that must be fast goes over netlink ([`Netfilter`], [`LogReader`]).
@@ -14,6 +14,7 @@ mod digest;
 mod elements;
 mod error;
 mod header;
+mod listing;
 mod nflog;
 mod nft;
 mod objects;
@@ -26,6 +27,7 @@ pub use conntrack::{Connection, ConnectionCount, Status, TcpState, Tuple, TupleU
 pub use digest::Digest;
 pub use elements::{ChangeError, Edit, Key, Refusal};
 pub use error::Error;
+pub use listing::{Limits, ListError};
 pub use nflog::{LogReader, LogRecord, Losses};
 pub use nft::{Complaint, Nft, NftError, OLDEST};
 pub use objects::{BaseChain, Chain, Counter, Element, Hook, Policy, Rule, Set, SetFlags, Table, TableFamily, TableId};
