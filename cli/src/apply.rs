@@ -21,6 +21,7 @@ use ringwall_ruleset::{Decider, Forward, Ruleset};
 use crate::compile::{no_node, words};
 use crate::plan::Reviewed;
 use crate::policy::{Loaded, PolicyArgs, load, now};
+use crate::ruleset::others::Others;
 use crate::terminal::{Exit, Terminal};
 use crate::Failure;
 
@@ -287,11 +288,15 @@ fn enforce(
         failure.help("nothing was changed; name the way in with `management:` in the policy, or allow it")
     })?;
     record.answers = answers(&ruleset, policy, terminal);
-    for chain in foreign_chains(&mut node.netfilter).map_err(|error| failure(&error))? {
+    let foreign = foreign_chains(&mut node.netfilter).map_err(|error| failure(&error))?;
+    for chain in &foreign {
         terminal.say(&format!(
             "note: table {} also filters: chain {} at {} priority {}, policy {}",
             chain.table, chain.name, chain.base.hook, chain.base.priority, chain.base.policy
         ));
+    }
+    for text in Others::look(&foreign, policy, &record.node).iter().flat_map(Others::texts) {
+        terminal.warn(&text);
     }
     for bridge in bridged_uplinks(&ruleset)? {
         terminal.warn(&format!(
