@@ -12,7 +12,7 @@ use crate::policy::{Loaded, PolicyArgs, now};
 use crate::terminal::{Exit, Terminal, count};
 
 /// Far more than any question takes that somebody wants the whole answer of: some seconds' work.
-const STEPS: u64 = 20_000_000;
+const STEPS: u64 = 500_000_000;
 
 #[derive(clap::Args)]
 pub struct BudgetArgs {
