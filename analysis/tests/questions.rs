@@ -220,7 +220,7 @@ proptest! {
         let packets = disjoint(&question.packets());
         let found = answered(&policy, &question);
         let mut verdicts = BTreeSet::new();
-        let compiled = |node: &Name| compile(&policy, node.as_str()).expect("a node of the policy").0;
+        let compiled = |node: &Name| compile(&policy, node.as_str()).expect("a node of the policy").0.into_inner();
         let rulesets: Vec<Ruleset> = policy.nodes.keys().map(compiled).collect();
         for flow in flows() {
             for beyond in Beyond::ALL {

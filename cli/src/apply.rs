@@ -15,10 +15,10 @@ use ringwall_node::kernel::{Netfilter, Nft, NftError, TableId, Tuple};
 use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
 use ringwall_policy::{OnTighten, Policy};
 use ringwall_policy_file::{Input, Values};
-use ringwall_ruleset::nftables::{self, Confirm, Generation, MARK_MASK};
+use ringwall_ruleset::nftables::{self, Confirm, Generation, Loading, MARK_MASK};
 use ringwall_ruleset::{Decider, Forward, Ruleset};
 
-use crate::compile::{no_node, words};
+use crate::compile::{compiled, words};
 use crate::plan::Reviewed;
 use crate::policy::{Loaded, PolicyArgs, load, now};
 use crate::ruleset::others::Others;
@@ -178,7 +178,7 @@ pub fn failure(error: &ApplyError) -> Failure {
         return Failure::of(Exit::Environment, &NftError::Permission);
     }
     let exit = match error {
-        ApplyError::Nft(NftError::Refused { .. }) => Exit::Failure,
+        ApplyError::Nft(NftError::Refused { .. }) | ApplyError::Unproved(_) => Exit::Failure,
         ApplyError::Nft(_) | ApplyError::Read(_) => Exit::Environment,
         ApplyError::State(_) => Exit::Environment,
         ApplyError::OnTrial(_) | ApplyError::NoTrial(_) | ApplyError::Fallen(_) | ApplyError::Boot(_) | ApplyError::Lost => Exit::Failure,
@@ -186,7 +186,7 @@ pub fn failure(error: &ApplyError) -> Failure {
     let failure = Failure::of(exit, error);
     match error {
         ApplyError::Fallen(_) | ApplyError::NoTrial(_) => failure.help("`ringwall status` shows what is enforced"),
-        ApplyError::Nft(NftError::Refused { .. }) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
+        ApplyError::Nft(NftError::Refused { .. }) | ApplyError::Unproved(_) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
         ApplyError::State(StateError::Damaged { path, .. }) => {
             failure.help(format!("move {} away, and apply the policy again", path.display()))
         }
@@ -237,7 +237,7 @@ fn apply_to(
     let mut node = Node::open(&args.state)?;
     if let Some(plan) = plan {
         // Under the lock, so that what is checked is what is changed.
-        let (ruleset, _) = ringwall_compile::compile(policy, &name).ok_or_else(|| no_node(policy, &name))?;
+        let (ruleset, _) = compiled(policy, &name)?;
         plan.check(policy, &ruleset, &mut node.netfilter, &node.state)?;
     }
     let ways = ways_in(args, policy, &name)?;
@@ -272,8 +272,7 @@ fn enforce(
     learn: Option<Duration>,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let (ruleset, warnings) =
-        ringwall_compile::compile(policy, &record.node).ok_or_else(|| no_node(policy, &record.node))?;
+    let (ruleset, warnings) = compiled(policy, &record.node)?;
     terminal.diagnostics(&warnings, &loaded.sources);
     let cleared = clear(&ruleset, ways, now()).map_err(|lockout| {
         let rule = match &lockout.decider {
@@ -307,7 +306,9 @@ fn enforce(
     normalise(node, terminal)?;
     bring_back(node, terminal)?;
     learn_first(node, &ruleset, learn, terminal)?;
-    let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record)
+    // The very text that is loaded, onto what is there.
+    let proof = |loading: &Loading<'_>| ringwall_compile::prove(policy, &record.node, loading).map_err(Into::into);
+    let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record, &proof)
         .map_err(|error| failure(&error))?;
     let generation = applied.generation;
     record.digest = digest(&mut node.netfilter, generation);
@@ -459,7 +460,7 @@ pub fn confirm(args: &ConfirmArgs, terminal: &Terminal) -> Result<Exit, Failure>
     };
     let record = node.state.record(generation).map_err(|error| failure(&error.into()))?;
     let policy = recorded(&record)?;
-    let (ruleset, _) = ringwall_compile::compile(&policy, &record.node).ok_or_else(|| no_node(&policy, &record.node))?;
+    let (ruleset, _) = compiled(&policy, &record.node)?;
     if found.trial.as_ref().is_some_and(apply::Trial::is_alive) {
         through_the_trial(&mut node.netfilter, generation)?;
     }
@@ -643,7 +644,7 @@ fn floor(folder: &Path, confirmed: Option<Generation>) -> Ruleset {
 fn floor_of(record: &Record) -> Option<Ruleset> {
     let mut policy = recorded(record).ok()?;
     policy.rules.clear();
-    ringwall_compile::compile(&policy, &record.node).map(|(ruleset, _)| ruleset)
+    ringwall_compile::compile(&policy, &record.node).ok().map(|(ruleset, _)| ruleset.into_inner())
 }
 
 fn bare_floor() -> Ruleset {

@@ -158,8 +158,8 @@ fn check(path: &Path, bindings: &Bindings) -> Result<Checked, Failure> {
             loaded.diagnostics.extend(lint::of_policy(policy));
             let ports = Ports { name_of: &name_of, risk_of: &risk_of };
             loaded.diagnostics.extend(findings::of_policy(policy, ports, now, findings::BUDGET));
-            for node in policy.nodes.keys() {
-                let (_, warnings) = ringwall_compile::compile(policy, node.as_str()).expect("a node of the policy");
+            for compiled in ringwall_compile::compile_all(policy).into_values() {
+                let (_, warnings) = compiled.map_err(|error| crate::compile::unproved(&error))?;
                 loaded.diagnostics.extend(warnings);
             }
         }

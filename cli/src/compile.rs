@@ -1,5 +1,6 @@
 //! `ringwall compile`: a node's ruleset as text.
 
+use ringwall_compile::{Compiled, Unproved};
 use ringwall_diagnostic::Diagnostic;
 use ringwall_policy::{Policy, Rule};
 use ringwall_ruleset::iptables::{self, Unwritten};
@@ -57,7 +58,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, "nftables has one text for both families").help("leave `--family` out"));
     }
     let (loaded, policy) = args.policy.resolved(terminal)?;
-    let (ruleset, warnings) = ringwall_compile::compile(&policy, &args.node).ok_or_else(|| no_node(&policy, &args.node))?;
+    let (ruleset, warnings) = compiled(&policy, &args.node)?;
     terminal.diagnostics(&warnings, &loaded.sources);
     match args.target {
         Target::Nftables => {
@@ -119,6 +120,19 @@ fn for_iptables(ruleset: &Ruleset, policy: &Policy, loaded: &Loaded, family: Opt
     let texts = [(Family::Ipv4, proved.v4()), (Family::Ipv6, proved.v6())];
     let wanted = texts.iter().filter(|(of, _)| family.is_none_or(|family| family == *of)).map(|(_, text)| *text);
     Ok(format!("{}\n{}", header(ruleset, policy), wanted.collect::<Vec<_>>().join("\n")))
+}
+
+/// The rules of a node, proved to be the policy.
+pub fn compiled(policy: &Policy, name: &str) -> Result<Compiled, Failure> {
+    ringwall_compile::compile(policy, name).map_err(|error| match error {
+        Unproved::NoNode(name) => no_node(policy, &name),
+        error => unproved(&error),
+    })
+}
+
+/// A fault of ours; nothing goes on from here.
+pub fn unproved(error: &Unproved) -> Failure {
+    Failure::of(Exit::Failure, error).help("this is a mistake of ours, not of the policy: please report it; nothing was changed")
 }
 
 pub fn no_node(policy: &Policy, name: &str) -> Failure {

@@ -1,19 +1,82 @@
-//! Policy and node -> ruleset.
+//! Policy and node -> ruleset, and the proof that it is the policy.
 //!
 //! In: a resolved policy and the name of one of its nodes. Out: that node's rules, clipped to it and
-//! in order of precedence, and what the operator should know about them. Never: text, node state,
-//! a clock; the same policy gives the same ruleset.
+//! in order of precedence, and what the operator should know about them. Never: a ruleset that is not
+//! proved, node state, a clock; the same policy gives the same ruleset.
+
+mod proof;
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringwall_diagnostic::Diagnostic;
 use ringwall_packet::{AddressSet, Family, UpperSet};
 use ringwall_policy::{Action, End, Name, Node, Policy, Rule, Stage, receivable};
+use ringwall_ruleset::nftables::{Confirm, Generation, Installed, Loading, transaction};
 use ringwall_ruleset::{Effect, Entry, Floor, Forward, Path, Ruleset};
+
+pub use proof::{Counterexample, Unproved, prove};
 
 /// The id of the floor's management entry.
 pub const MANAGEMENT: &str = "management";
 
-/// The rules of one node. `None` when the policy has no node of this name.
-pub fn compile(policy: &Policy, node: &str) -> Option<(Ruleset, Vec<Diagnostic>)> {
+/// What was proved to do what the policy says; only [`compile`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// It may be changed then, and is no longer proved.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A node's ruleset, and what the operator should know about it.
+pub type Compiled = (Verified<Ruleset>, Vec<Diagnostic>);
+
+/// The rules of one node, and the proof that their text does what the policy says. The error is a
+/// node that the policy does not have, or a fault of ours.
+///
+/// What is proved is the text of a trial over an older generation: the switch armed and expired. Who loads a
+/// text for a node as it is proves that one too, with [`prove`].
+pub fn compile(policy: &Policy, node: &str) -> Result<Compiled, Unproved> {
+    let (ruleset, warnings) = clip(policy, node).ok_or_else(|| Unproved::NoNode(node.to_owned()))?;
+    let (generation, confirm) = (Generation(2), Confirm::Within(60));
+    let chains = ["g1_in", "g1_out", "g1_fwd"].map(String::from).to_vec();
+    let installed = Installed { current: Some(Generation(1)), chains, ..Installed::default() };
+    let text = transaction(&ruleset, generation, &installed, confirm);
+    prove(policy, node, &Loading { text: &text, generation, installed: &installed, confirm })?;
+    Ok((Verified(ruleset), warnings))
+}
+
+/// The same for all nodes of a policy, on all cores, by their names.
+pub fn compile_all(policy: &Policy) -> BTreeMap<&Name, Result<Compiled, Unproved>> {
+    let names: Vec<&Name> = policy.nodes.keys().collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((*name, compile(policy, name.as_str())));
+        }
+        done
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(names.len());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
+    })
+}
+
+fn clip(policy: &Policy, node: &str) -> Option<(Ruleset, Vec<Diagnostic>)> {
     let node = policy.nodes.get(node)?;
     let local = node.local();
     let received = local.union(&receivable(policy.internal.as_ref()));

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::Failure;
 use crate::apply::{StateArgs, answers, failure, this_node, would_cut};
-use crate::compile::no_node;
+use crate::compile::{compiled, no_node};
 use crate::nodes::exposed_ports;
 use crate::policy::{PolicyArgs, now};
 use crate::terminal::{Exit, Terminal, print, print_json};
@@ -136,7 +136,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     });
     if let Some(path) = &args.out {
         if let (Some(enforced), Some(node)) = (&base.enforced, &node) {
-            let (ruleset, _) = ringwall_compile::compile(&policy, node).ok_or_else(|| no_node(&policy, node))?;
+            let (ruleset, _) = compiled(&policy, node)?;
             let source = Source {
                 node: node.clone(),
                 made,
@@ -211,7 +211,7 @@ fn cuts(
     notes: &mut Vec<String>,
     terminal: &Terminal,
 ) -> Result<Option<Vec<Cut>>, Failure> {
-    let (ruleset, _) = ringwall_compile::compile(policy, node).ok_or_else(|| no_node(policy, node))?;
+    let (ruleset, _) = compiled(policy, node)?;
     let answers = answers(&ruleset, policy, terminal);
     let cuts = would_cut(netfilter, &ruleset, &answers)?;
     if policy.on_tighten == OnTighten::Drain {

@@ -68,6 +68,17 @@ impl Enforced {
         chains.map(|chain| format!("flush chain inet {TABLE} {chain}\ndelete chain inet {TABLE} {chain}\n")).collect()
     }
 
+    /// What is there, base chains that are not ours among it.
+    pub(super) fn with_strangers(&self) -> Installed {
+        let mut installed = self.installed.clone();
+        let chains = self.strangers.iter().filter_map(|stranger| match stranger {
+            Stranger::Chain(chain) => Some(chain.clone()),
+            Stranger::Rule { .. } => None,
+        });
+        installed.chains.extend(chains);
+        installed
+    }
+
     /// The highest number in any name.
     pub fn newest(&self) -> Option<Generation> {
         self.installed.chains.iter().filter_map(|name| Generation::of_name(name)).max()

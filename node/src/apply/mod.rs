@@ -15,7 +15,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ringwall_ruleset::nftables::{self, Confirm, Generation, Installed, TABLE};
+use ringwall_ruleset::nftables::{self, Confirm, Generation, Installed, Loading, TABLE};
 use ringwall_ruleset::Ruleset;
 
 use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
@@ -34,6 +34,8 @@ pub enum ApplyError {
     Read(#[from] crate::kernel::Error),
     #[error("can't use the state folder")]
     State(#[from] StateError),
+    #[error("the text to be loaded is not proved; nothing was changed")]
+    Unproved(#[source] Unproved),
     #[error("{0} is on trial: confirm it with `ringwall confirm`, or end it with `ringwall rollback`")]
     OnTrial(Generation),
     #[error("nothing is on trial{}", .0.map(|current| format!(": {current} is enforced")).unwrap_or_default())]
@@ -45,6 +47,12 @@ pub enum ApplyError {
     #[error("what was kept for boot does not load {0}")]
     Boot(Generation),
 }
+
+/// Why a text must not be loaded.
+pub type Unproved = Box<dyn std::error::Error + Send + Sync>;
+
+/// Says whether a text does what it is for: asked of each text that is loaded, and of the one that is kept for boot.
+pub type Proof<'a> = &'a dyn Fn(&Loading<'_>) -> Result<(), Unproved>;
 
 /// What a load left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +76,7 @@ pub fn text(
     text
 }
 
-/// Loads a ruleset as the next generation: checked first, then in one transaction.
+/// Loads a ruleset as the next generation: proved and checked first, then in one transaction.
 ///
 /// On trial, what the kernel can't undo is left to [`confirm`]; otherwise it is up to the caller to
 /// [`cut`] what is forbidden now.
@@ -79,6 +87,7 @@ pub fn apply(
     cleared: &Cleared<'_>,
     confirm: Confirm,
     record: &Record,
+    proof: Proof<'_>,
 ) -> Result<Applied, ApplyError> {
     let ruleset = cleared.ruleset();
     let mut enforced = enforced(netfilter)?;
@@ -97,11 +106,15 @@ pub fn apply(
     enforced.installed.fallen.retain(|fallen| generation.0 - fallen.0 < 100);
     let mut text = text(ruleset, generation, &enforced.installed, confirm, &record.answers);
     text.push_str(&enforced.without_strangers());
+    let known = enforced.with_strangers();
+    proof(&Loading { text: &text, generation, installed: &known, confirm }).map_err(ApplyError::Unproved)?;
     nft.check(&text)?;
     // From nothing, but else the same chains, so that their digest is the same after a reboot.
     let nothing = Installed { fallen: enforced.installed.fallen.clone(), ..Installed::default() };
     let boot = nftables::transaction(ruleset, generation, &nothing, Confirm::Never);
     let boot = boot + &name_elements(generation, &record.answers);
+    let loading = Loading { text: &boot, generation, installed: &nothing, confirm: Confirm::Never };
+    proof(&loading).map_err(ApplyError::Unproved)?;
     // Numbers rise even when the program is killed right here.
     state.begin(generation, record, &boot)?;
     nft.load(&text)?;

@@ -77,5 +77,5 @@ fn policy(text: &str) -> Result<ringwall_policy::Policy> {
 }
 
 fn ruleset(policy: &ringwall_policy::Policy, node: &str) -> Result<ringwall_ruleset::Ruleset> {
-    Ok(ringwall_compile::compile(policy, node).ok_or("no such node")?.0)
+    Ok(ringwall_compile::compile(policy, node)?.0.into_inner())
 }

@@ -34,7 +34,7 @@ pub fn iptables(flows: usize, seed: u64, now: u64) -> Result<Tally> {
         for (zone, testbed) in testbeds.iter_mut().enumerate() {
             let name = format!("n{zone}");
             let Some(node) = case.policy.nodes.get(name.as_str()).cloned() else { continue };
-            let (ruleset, _) = ringwall_compile::compile(&case.policy, &name).ok_or("no such node")?;
+            let (ruleset, _) = ringwall_compile::compile(&case.policy, &name)?;
             let texts = match write(&ruleset) {
                 Ok(texts) => texts,
                 Err(Unwritten::Refused(_)) => continue,
