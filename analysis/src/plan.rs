@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ringwall_packet::{Address, AddressSet, Budget, Change, Exhausted, IntervalSet, Matches, Row, Table};
-use ringwall_policy::{Decider, Node, Policy, Verdict};
+use ringwall_policy::{Decider, Node, Policy, Rule, Verdict};
 
 use crate::words::{Line, NameOf, Packets, Tags, Words};
 
@@ -156,6 +156,12 @@ pub fn plan(
     let mut sorted = Sorted::default();
     sorted.sort(&tables.0.v4, &tables.1.v4, &difference.v4, scope.as_ref().map(|scope| &scope.v4));
     sorted.sort(&tables.0.v6, &tables.1.v6, &difference.v6, scope.as_ref().map(|scope| &scope.v6));
+    // Also of flows that can't pass the node: what is new or gone of these rules needs no other word.
+    let rules = |of: fn(&(Decider, Decider)) -> Decider| -> BTreeSet<usize> {
+        let index = |deciders| if let Decider::Rule(index) = of(deciders) { Some(index) } else { None };
+        sorted.deciders.iter().filter_map(index).collect()
+    };
+    let told = (rules(|deciders| deciders.0), rules(|deciders| deciders.1));
     let mut plan = Plan { elsewhere: sorted.elsewhere, ..Plan::default() };
     let scope = scope.as_ref();
     let to = Side { policy: Some(after), table: &tables.1, words: Words::new(after, name_of), scope };
@@ -183,8 +189,8 @@ pub fn plan(
         plan.altered.push(Altered { how: one.differs(other), flows: group.flows(&to, &from, &to) });
     }
     plan.others = others::others(before, after, node, &from.words, &to.words);
-    let told = told(&plan, taken.iter().flat_map(|(one, other)| [one, other]));
-    plan.others.extend(rules::others(before, after, &renamed, now, &told));
+    let concerns = |rule: &Rule| scope.is_none_or(|scope| touches(rule, scope));
+    plan.others.extend(rules::others(before, after, &renamed, now, &told, concerns));
     let ids = |policy: &Policy| -> BTreeSet<String> { policy.rules.iter().map(|rule| rule.id.to_string()).collect() };
     let (old, new) = (before.map(ids).unwrap_or_default(), ids(after));
     for (one, other) in taken {
@@ -199,16 +205,10 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The ids of rules that something was said of: what is new or gone of them needs no other word.
-fn told<'a>(plan: &'a Plan, taken: impl Iterator<Item = &'a By>) -> BTreeSet<String> {
-    let altered = plan.altered.iter().flat_map(|altered| &altered.flows);
-    let flows = plan.opened.iter().chain(&plan.closed).chain(altered);
-    let deciders = flows.flat_map(|flows| flows.before.iter().chain(&flows.after));
-    let ids = deciders.chain(taken).filter_map(|by| match by {
-        By::Rule { id, .. } => Some(id.clone()),
-        By::Management | By::Default => None,
-    });
-    ids.collect()
+/// Whether the rule speaks of some of these addresses.
+fn touches(rule: &Rule, addresses: &AddressSet) -> bool {
+    let mut ends = rule.directions().flat_map(|(source, destination)| [source, destination]);
+    ends.any(|end| !end.addresses.is_disjoint(addresses))
 }
 
 fn is_same_rule(before: Option<&Policy>, after: &Policy, renamed: &BTreeMap<usize, usize>, one: Decider, other: Decider) -> bool {
@@ -230,6 +230,8 @@ fn passing(before: Option<&Node>, after: Option<&Node>) -> AddressSet {
 #[derive(Default)]
 struct Sorted {
     groups: BTreeMap<(Decider, Decider), Packets>,
+    /// Those of the whole difference.
+    deciders: BTreeSet<(Decider, Decider)>,
     elsewhere: bool,
 }
 
@@ -262,6 +264,7 @@ impl Sorted {
         let decider = |rows: &[Row<A, Decider>], row: Option<usize>| row.map_or(Decider::Default, |row| rows[row].decision);
         for change in changes {
             let deciders = (decider(before, change.before), decider(after, change.after));
+            self.deciders.insert(deciders);
             let inside = within(change.matches.clone(), scope);
             let is_outside = |addresses: &IntervalSet<A>| scope.is_some_and(|scope| !addresses.is_subset(scope));
             self.elsewhere |= is_outside(&change.matches.cube.source) && is_outside(&change.matches.cube.destination);

@@ -182,7 +182,21 @@ fn a_node_is_told_what_can_pass_it() {
     assert!(!on("web-1").is_empty() && on("web-1").elsewhere);
     let only_two = policy(&format!("{RULES}  - allow: users -> web-2\n    services: [tcp/80]\n"));
     let plan = plan(Some(&before), &only_two, NOW, Some("web-1"), &no_names, &mut Budget::new(1_000_000)).unwrap();
-    assert!(plan.opened.is_empty() && plan.elsewhere, "{plan:?}");
+    assert!(plan.is_empty() && plan.elsewhere, "{plan:?}");
+}
+
+#[test]
+fn a_rule_that_matters_elsewhere_is_not_called_needless() {
+    let before = policy(&format!("{RULES}  - allow: users -> web-2\n    services: [tcp/80]\n    id: two\n"));
+    let after = policy(&RULES.replace("id: ssh", "id: ssh\n    expires: 2099-06-30"));
+    let on = |node| plan(Some(&before), &after, NOW, Some(node), &no_names, &mut Budget::new(1_000_000)).unwrap();
+    assert_eq!(others(&on("web-1")), ["rule ssh: does not expire -> expires 2099-06-30"]);
+    assert_eq!(lines(&on("web-2").closed), ["users -> web-2  80/tcp"]);
+    // What says nothing of a node is no difference on it.
+    let needless = policy(&format!("{RULES}  - allow: users -> web-2\n    services: [tcp/443]\n    id: two\n"));
+    let on = |node| plan(Some(&needless), &policy(RULES), NOW, Some(node), &no_names, &mut Budget::new(1_000_000)).unwrap();
+    assert!(on("web-1").is_empty());
+    assert_eq!(others(&on("web-2")), ["rule web (policy.yaml:12): now decides flows that two (policy.yaml:18) decided, and does the same with them"]);
 }
 
 #[test]

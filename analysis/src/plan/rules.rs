@@ -50,13 +50,14 @@ fn does_the_same(one: &Rule, other: &Rule) -> bool {
         && matches_the_same(one, other)
 }
 
-/// `told` are the ids of rules that flows have told of already.
+/// `told` are the places of rules, before and afterwards, that flows have told of already.
 pub(super) fn others(
     before: Option<&Policy>,
     after: &Policy,
     renamed: &BTreeMap<usize, usize>,
     now: u64,
-    told: &BTreeSet<String>,
+    told: &(BTreeSet<usize>, BTreeSet<usize>),
+    concerns: impl Fn(&Rule) -> bool,
 ) -> Vec<Other> {
     let Some(before) = before else { return Vec::new() };
     let of_after: BTreeMap<&RuleId, &Rule> = after.rules.iter().map(|rule| (&rule.id, rule)).collect();
@@ -65,13 +66,13 @@ pub(super) fn others(
     let mut say = |rule: &Rule, before: Option<String>, after: Option<String>| {
         others.push(Other { about: About::Rule, name: rule.id.to_string(), before, after });
     };
-    for (at, rule) in before.rules.iter().enumerate() {
+    for (at, rule) in before.rules.iter().enumerate().filter(|(_, rule)| concerns(rule)) {
         if let Some(other) = renamed.get(&at) {
             say(rule, None, Some(format!("is {} now, and does the same", after.rules[*other].id)));
             continue;
         }
         match of_after.get(&rule.id) {
-            None if told.contains(rule.id.as_str()) => {}
+            None if told.0.contains(&at) => {}
             None => say(rule, Some(what(rule, now)), None),
             Some(other) => {
                 if rule.stage != other.stage {
@@ -88,8 +89,8 @@ pub(super) fn others(
         }
     }
     let known: BTreeSet<usize> = renamed.values().copied().collect();
-    for (at, rule) in after.rules.iter().enumerate() {
-        if !of_before.contains(&rule.id) && !known.contains(&at) && !told.contains(rule.id.as_str()) {
+    for (at, rule) in after.rules.iter().enumerate().filter(|(_, rule)| concerns(rule)) {
+        if !of_before.contains(&rule.id) && !known.contains(&at) && !told.1.contains(&at) {
             say(rule, None, Some(what(rule, now)));
         }
     }
