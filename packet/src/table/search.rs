@@ -9,10 +9,9 @@
 //! same rows left are looked at once.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hasher;
 
 use super::grid::{self, Grid, PROTOCOL, Region, Span};
-use super::mixer::{Mixer, Quick};
+use super::mixer::Quick;
 use super::{Budget, Exhausted};
 
 /// Cuts until looking field by field is the better way.
@@ -86,10 +85,10 @@ impl<'g> Search<'g> {
         if rows.is_empty() {
             return Ok(false);
         }
-        let mut fields = Fields::new(self.grid, &region, &rows, budget)?;
-        let is_covered = !fields.open(0, &fields.all.clone(), None, budget)?;
+        let mut fields = Fields::new(self.grid, &region, &rows, false);
+        let is_covered = !fields.any_open(None, budget)?;
         if is_covered {
-            used.extend(rows.iter().enumerate().filter(|(at, _)| fields.used[at / 64] >> (at % 64) & 1 == 1).map(|(_, row)| *row));
+            used.extend(rows.iter().zip(&fields.used).filter(|(_, is_used)| **is_used).map(|(row, _)| *row));
         }
         Ok(is_covered)
     }
@@ -192,9 +191,8 @@ impl<'g> Search<'g> {
         if rows.iter().any(|row| self.grid.covers(*row as usize, region)) {
             return Ok(Vec::new());
         }
-        let mut fields = Fields::new(self.grid, region, rows, budget)?;
         let mut left = Vec::new();
-        fields.open(0, &fields.all.clone(), Some(&mut left), budget)?;
+        Fields::new(self.grid, region, rows, true).any_open(Some(&mut left), budget)?;
         Ok(left)
     }
 
@@ -253,202 +251,139 @@ impl<'g> Search<'g> {
     }
 }
 
-/// A box and rows, in the classes that these rows tell apart.
-struct Fields<'r> {
-    region: &'r Region,
-    fields: Vec<Field>,
-    /// Words of a set of rows.
+/// A box and rows, looked at field by field.
+struct Fields<'a> {
+    grid: &'a Grid,
+    region: &'a Region,
+    /// The rows that meet it; below they go by their places here.
+    rows: &'a [u32],
+    /// Words of a set of axes.
     words: usize,
-    all: Vec<u64>,
-    /// By field: rows that take all of it and of those after it.
-    full_from: Vec<Vec<u64>>,
-    /// By field: sets of rows that take all that is left from there on.
-    covered: Vec<HashSet<Box<[u64]>, Quick>>,
-    used: Vec<u64>,
-    /// By field: the cases that are being looked at.
-    cases: Vec<Cases>,
+    /// By row: the axes of which it takes all.
+    full: Vec<u64>,
+    /// Axes that are left, and rows that take all that is left of them.
+    covered: HashSet<Box<[u32]>, Quick>,
+    used: Vec<bool>,
+    /// The fields on the way.
+    path: Vec<(usize, Vec<Span>)>,
+    /// Whether protocols are told apart before all else.
+    protocols_first: bool,
 }
 
-/// The classes of a field, those with the same rows left together.
-#[derive(Default)]
-struct Cases {
-    /// The rows left, one case after the other.
-    rows: Vec<u64>,
-    of_class: Vec<u32>,
-    /// Places of cases by their rows' hash; 0 is free, else one more than the case.
-    places: Vec<u32>,
-    /// In which order they are looked at.
-    order: Vec<(u32, u32)>,
-    /// The one that is.
-    now: u32,
-}
-
-impl<'r> Fields<'r> {
-    fn new(grid: &Grid, region: &'r Region, rows: &[u32], budget: &mut Budget) -> Result<Self, Exhausted> {
-        let words = rows.len().div_ceil(64);
-        let mut fields = Vec::new();
-        for axis in 0..grid.width() {
-            fields.extend(Field::new(grid, axis, region, rows, words, budget)?);
-        }
-        // Few cases first; protocols before all, see `left`.
-        fields.sort_by_key(|field| (field.axis != PROTOCOL, field.classes, field.axis));
-        let mut all = vec![!0; words];
-        if !rows.len().is_multiple_of(64) {
-            all[words - 1] = (1 << (rows.len() % 64)) - 1;
-        }
-        let mut full_from = vec![all.clone(); fields.len() + 1];
-        for (at, field) in fields.iter().enumerate().rev() {
-            let mut full = full_from[at + 1].clone();
-            for of_class in field.rows.chunks_exact(words) {
-                full.iter_mut().zip(of_class).for_each(|(full, rows)| *full &= rows);
+impl<'a> Fields<'a> {
+    fn new(grid: &'a Grid, region: &'a Region, rows: &'a [u32], protocols_first: bool) -> Self {
+        let words = grid.width().div_ceil(64);
+        let mut full = vec![0; rows.len() * words];
+        for (at, row) in rows.iter().enumerate() {
+            for axis in 0..grid.width() {
+                if grid::is_subset(region.field(axis), grid.field(*row as usize, axis)) {
+                    full[at * words + axis / 64] |= 1 << (axis % 64);
+                }
             }
-            full_from[at] = full;
         }
-        let covered = fields.iter().map(|_| HashSet::default()).collect();
-        let cases = fields.iter().map(|_| Cases::default()).collect();
-        Ok(Self { region, fields, words, all, full_from, covered, used: vec![0; words], cases })
+        Self { grid, region, rows, words, full, covered: HashSet::default(), used: vec![false; rows.len()], path: Vec::new(), protocols_first }
     }
 
-    /// Whether anything is open from field `at` on, with these rows left. With `left`, all that is open is
-    /// added to it.
-    fn open(&mut self, at: usize, rows: &[u64], mut left: Option<&mut Vec<Region>>, budget: &mut Budget) -> Result<bool, Exhausted> {
-        if rows.iter().all(|word| *word == 0) {
+    /// Whether anything is open. With `left`, all that is open is added to it.
+    fn any_open(&mut self, left: Option<&mut Vec<Region>>, budget: &mut Budget) -> Result<bool, Exhausted> {
+        let mut axes = vec![0; self.words];
+        (0..self.grid.width()).for_each(|axis| axes[axis / 64] |= 1 << (axis % 64));
+        let rows: Vec<u32> = (0..).take(self.rows.len()).collect();
+        self.open(&mut axes, &rows, left, budget)
+    }
+
+    /// The same with these axes and rows left.
+    fn open(&mut self, axes: &mut Vec<u64>, rows: &[u32], mut left: Option<&mut Vec<Region>>, budget: &mut Budget) -> Result<bool, Exhausted> {
+        if rows.is_empty() {
             if let Some(left) = left {
-                left.push(self.so_far(at));
+                let fields = self.path.iter().cloned();
+                left.push(fields.fold(self.region.clone(), |region, (axis, field)| region.with_field(axis, field)));
             }
             return Ok(true);
         }
-        let full = rows.iter().zip(&self.full_from[at]).enumerate().find(|(_, (rows, full))| *rows & *full != 0);
-        if let Some((word, (rows, full))) = full {
-            // One is enough, the first.
-            self.used[word] |= 1 << (rows & full).trailing_zeros();
+        budget.spend(rows.len() as u64)?;
+        // How many rows ask something of each axis.
+        let mut asked = vec![0u32; self.grid.width()];
+        for &row in rows {
+            let mut is_full = true;
+            for (word, axes) in axes.iter().enumerate() {
+                let mut short = axes & !self.full[row as usize * self.words + word];
+                is_full &= short == 0;
+                while short != 0 {
+                    asked[word * 64 + short.trailing_zeros() as usize] += 1;
+                    short &= short - 1;
+                }
+            }
+            if is_full {
+                // One is enough, the first.
+                self.used[row as usize] = true;
+                return Ok(false);
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are kept")]
+        let axes_left = axes.iter().flat_map(|axes| [*axes as u32, (axes >> 32) as u32]);
+        let key: Box<[u32]> = axes_left.chain(rows.iter().copied()).collect();
+        if self.covered.contains(&key) {
             return Ok(false);
         }
-        if self.covered[at].contains(rows) {
-            return Ok(false);
+        let most_asked = || asked.iter().enumerate().max_by_key(|(axis, count)| (**count, std::cmp::Reverse(*axis))).map(|(axis, _)| axis);
+        let axis = Some(PROTOCOL).filter(|axis| self.protocols_first && asked[*axis] > 0).or_else(most_asked).expect("there are axes");
+        let global: Vec<u32> = rows.iter().map(|row| self.rows[*row as usize]).collect();
+        let field = Field::new(self.grid, axis, self.region, &global, budget)?;
+        let mut order: Vec<(u32, usize)> = (0..field.classes).map(|class| (0, class)).collect();
+        if left.is_none() {
+            // Where few rows are left, something is open soonest.
+            for (count, class) in &mut order {
+                *count = field.rows(*class).iter().map(|word| word.count_ones()).sum();
+            }
+            order.sort_unstable();
         }
-        budget.spend(u64::from(self.fields[at].classes) * self.words as u64)?;
-        let mut cases = std::mem::take(&mut self.cases[at]);
-        cases.fill(rows, &self.fields[at], left.is_none());
-        let order = std::mem::take(&mut cases.order);
-        let case_rows = std::mem::take(&mut cases.rows);
-        self.cases[at] = cases;
+        axes[axis / 64] ^= 1 << (axis % 64);
         let mut is_open = false;
-        for (_, case) in &order {
-            self.cases[at].now = *case;
-            let own = &case_rows[*case as usize * self.words..][..self.words];
-            is_open |= self.open(at + 1, own, left.as_deref_mut(), budget)?;
-            if is_open && left.is_none() {
+        for (_, class) in order {
+            let of_class = field.rows(class);
+            let own: Vec<u32> = rows.iter().enumerate().filter(|(at, _)| of_class[at / 64] >> (at % 64) & 1 == 1).map(|(_, row)| *row).collect();
+            if left.is_some() {
+                self.path.push((axis, field.spans_of(class)));
+            }
+            is_open |= self.open(axes, &own, left.as_deref_mut(), budget)?;
+            if left.is_some() {
+                self.path.pop();
+            } else if is_open {
                 return Ok(true);
             }
         }
-        // The next time they need not be allocated.
-        self.cases[at].order = order;
-        self.cases[at].rows = case_rows;
+        axes[axis / 64] ^= 1 << (axis % 64);
         if !is_open {
-            self.covered[at].insert(rows.into());
+            self.covered.insert(key);
         }
         Ok(is_open)
-    }
-
-    fn so_far(&self, fields: usize) -> Region {
-        let mut region = self.region.clone();
-        for (field, cases) in self.fields[..fields].iter().zip(&self.cases) {
-            let mut joined: Vec<Span> = Vec::new();
-            for (class, span) in &field.spans {
-                if cases.of_class[*class as usize] == cases.now {
-                    match joined.last_mut() {
-                        Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
-                        _ => joined.push(*span),
-                    }
-                }
-            }
-            region = region.with_field(field.axis, joined);
-        }
-        region
-    }
-}
-
-impl Cases {
-    fn fill(&mut self, rows: &[u64], field: &Field, few_first: bool) {
-        let words = rows.len();
-        let places = (field.classes as usize * 2).next_power_of_two();
-        self.places.clear();
-        self.places.resize(places, 0);
-        self.rows.clear();
-        self.of_class.clear();
-        self.order.clear();
-        for of_class in field.rows.chunks_exact(words) {
-            let begin = self.rows.len();
-            let mut mixer = Mixer::default();
-            for (a, b) in rows.iter().zip(of_class) {
-                self.rows.push(a & b);
-                mixer.write_u64(a & b);
-            }
-            #[expect(clippy::cast_possible_truncation, reason = "any bits do")]
-            let mut place = mixer.finish() as usize & (places - 1);
-            let number = u32::try_from(begin / words).expect("no more than classes");
-            loop {
-                match self.places[place].checked_sub(1) {
-                    None => {
-                        self.places[place] = number + 1;
-                        self.of_class.push(number);
-                        self.order.push((0, number));
-                        break;
-                    }
-                    Some(case) if self.rows[case as usize * words..][..words] == self.rows[begin..] => {
-                        self.rows.truncate(begin);
-                        self.of_class.push(case);
-                        break;
-                    }
-                    Some(_) => place = (place + 1) & (places - 1),
-                }
-            }
-        }
-        if few_first {
-            // Where few rows are left, something is open soonest.
-            for (count, case) in &mut self.order {
-                *count = self.rows[*case as usize * words..][..words].iter().map(|word| word.count_ones()).sum();
-            }
-            self.order.sort_unstable();
-        }
     }
 }
 
 /// What rows make of one field.
 struct Field {
-    axis: usize,
-    classes: u32,
+    classes: usize,
+    /// Words of a set of rows.
+    words: usize,
     /// The rows of each class, one set after the other.
     rows: Vec<u64>,
     /// What the classes are, in order.
-    spans: Vec<(u32, Span)>,
+    spans: Vec<(usize, Span)>,
 }
 
 impl Field {
-    /// `None` when each row takes all of the region's field.
-    fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], words: usize, budget: &mut Budget) -> Result<Option<Self>, Exhausted> {
+    fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], budget: &mut Budget) -> Result<Self, Exhausted> {
+        let words = rows.len().div_ceil(64);
         let whole = region.field(axis);
-        let mut cuts: Vec<u32> = Vec::new();
-        let mut is_whole = true;
+        let mut cuts: Vec<u32> = whole.iter().flat_map(|span| [span[0], span[1] + 1]).collect();
         for row in rows {
-            let field = grid.field(*row as usize, axis);
-            let near = grid::near(field, region.spans[axis]);
-            if let ([one], [own]) = (near, whole)
-                && one[0] <= own[0]
-                && own[1] <= one[1]
-            {
-                continue;
-            }
-            is_whole = false;
-            for span in near {
-                cuts.extend([span[0], span[1] + 1]);
+            let near = grid::near(grid.field(*row as usize, axis), region.spans[axis]);
+            match (near, whole) {
+                ([one], [own]) if one[0] <= own[0] && own[1] <= one[1] => {}
+                _ => cuts.extend(near.iter().flat_map(|span| [span[0], span[1] + 1])),
             }
         }
-        if is_whole {
-            return Ok(None);
-        }
-        cuts.extend(whole.iter().flat_map(|span| [span[0], span[1] + 1]));
         cuts.sort_unstable();
         cuts.dedup();
         // Before memory is taken: eight bytes a step.
@@ -468,8 +403,8 @@ impl Field {
         for at in words..turns.len() {
             turns[at] ^= turns[at - words];
         }
-        let mut field = Self { axis, classes: 0, rows: Vec::new(), spans: Vec::new() };
-        let mut known: HashMap<&[u64], u32, Quick> = HashMap::default();
+        let mut field = Self { classes: 0, words, rows: Vec::new(), spans: Vec::new() };
+        let mut known: HashMap<&[u64], usize, Quick> = HashMap::default();
         let mut rest = whole;
         for (at, pair) in cuts.windows(2).enumerate() {
             let span = [pair[0], pair[1] - 1];
@@ -488,6 +423,21 @@ impl Field {
             });
             field.spans.push((class, span));
         }
-        Ok(Some(field))
+        Ok(field)
+    }
+
+    fn rows(&self, class: usize) -> &[u64] {
+        &self.rows[class * self.words..(class + 1) * self.words]
+    }
+
+    fn spans_of(&self, class: usize) -> Vec<Span> {
+        let mut joined: Vec<Span> = Vec::new();
+        for (_, span) in self.spans.iter().filter(|(of, _)| *of == class) {
+            match joined.last_mut() {
+                Some(last) if last[1] + 1 == span[0] => last[1] = span[1],
+                _ => joined.push(*span),
+            }
+        }
+        joined
     }
 }
