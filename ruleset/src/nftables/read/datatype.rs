@@ -10,7 +10,7 @@ use std::net::Ipv6Addr;
 use ringwall_packet::{Interval, Protocol, State, interface};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+pub(super) enum Datatype {
     Ipv4,
     Ipv6,
     /// Link-layer address.
@@ -56,7 +56,7 @@ pub(super) type Why = &'static str;
 pub(super) const NO_VALUE: Why = "is no value of the field";
 pub(super) const NAME: Why = "is a name that only the host can look up";
 
-impl Type {
+impl Datatype {
     /// By the name that a set's `type` has.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -141,10 +141,10 @@ impl Type {
             return self.value(word).map(Interval::single);
         }
         let bytes = word.as_bytes();
-        if self == Self::Ipv4 || self == Self::Ipv6 {
-            if let Some((address, length)) = word.split_once('/') {
-                return self.prefix(address, length);
-            }
+        if matches!(self, Self::Ipv4 | Self::Ipv6)
+            && let Some((address, length)) = word.split_once('/')
+        {
+            return self.prefix(address, length);
         }
         // Names have dashes as well.
         if bytes.contains(&b'-') && !bytes[0].is_ascii_alphabetic() || (self == Self::Ipv6 && bytes.contains(&b'-')) {
@@ -282,7 +282,7 @@ fn time(word: &str) -> Option<u128> {
 /// `17:00`, `17:00:30` or seconds.
 fn hour(word: &str) -> Option<u128> {
     if !word.contains(':') {
-        return number(word).filter(|seconds| *seconds <= Type::Hour.last());
+        return number(word).filter(|seconds| *seconds <= Datatype::Hour.last());
     }
     let parts: Vec<u128> = word.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     match parts[..] {

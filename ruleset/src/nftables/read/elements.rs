@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use ringwall_packet::{Interval, IntervalSet};
 
 use super::cursor::Cursor;
-use super::datatype::{Type, Why};
+use super::datatype::{Datatype, Why};
 use super::field::Field;
 use super::script::Text;
 use super::term::Term;
@@ -56,7 +56,7 @@ pub(super) struct Elements<'t> {
 
 impl<'t> Elements<'t> {
     /// `has_outcomes`: the values are verdicts.
-    pub fn read(text: Text<'t>, tokens: &'t [Token], types: &[Type], has_outcomes: bool) -> Result<Self, Why> {
+    pub fn read(text: Text<'t>, tokens: &'t [Token], types: &[Datatype], has_outcomes: bool) -> Result<Self, Why> {
         let mut cursor = Cursor::new(text, tokens);
         let mut elements = Self { fields: types.len(), ..Self::default() };
         loop {
@@ -71,7 +71,7 @@ impl<'t> Elements<'t> {
         }
     }
 
-    fn element(&mut self, cursor: &mut Cursor<'t>, types: &[Type], has_outcomes: bool) -> Result<(), Why> {
+    fn element(&mut self, cursor: &mut Cursor<'t>, types: &[Datatype], has_outcomes: bool) -> Result<(), Why> {
         let start = cursor.at;
         let is_otherwise = cursor.take(Kind::Asterisk);
         if !is_otherwise {
@@ -240,7 +240,7 @@ impl<'t> Elements<'t> {
 }
 
 /// One field of a key: a word, or a range or prefix with spaces in it.
-pub(super) fn value(cursor: &mut Cursor, kind: Type) -> Result<Interval<u128>, Why> {
+pub(super) fn value(cursor: &mut Cursor, kind: Datatype) -> Result<Interval<u128>, Why> {
     let token = cursor.peek().ok_or("is missing")?;
     let is_quoted = token.kind == Kind::Quoted;
     if !matches!(token.kind, Kind::Word | Kind::Quoted) {
@@ -248,7 +248,7 @@ pub(super) fn value(cursor: &mut Cursor, kind: Type) -> Result<Interval<u128>, W
     }
     let word = cursor.text.name(token);
     cursor.advance();
-    if kind == Type::TcpFlags && cursor.kind() == Some(Kind::Or) {
+    if kind == Datatype::TcpFlags && cursor.kind() == Some(Kind::Or) {
         let mut bits = kind.values(word, false)?.first();
         while cursor.take(Kind::Or) {
             bits |= kind.values(cursor.name().ok_or("is missing")?, false)?.first();
@@ -274,7 +274,7 @@ pub(super) fn value(cursor: &mut Cursor, kind: Type) -> Result<Interval<u128>, W
             *cursor = next;
             Interval::new(first.first(), last.last()).ok_or("is a range that ends before it begins")
         }
-        Some((_, length, next)) if matches!(kind, Type::Ipv4 | Type::Ipv6) => {
+        Some((_, length, next)) if matches!(kind, Datatype::Ipv4 | Datatype::Ipv6) => {
             *cursor = next;
             kind.values(&format!("{word}/{length}"), false)
         }

@@ -5,7 +5,7 @@
 use ringwall_packet::{Family, Protocol, UpperCube, Variable};
 
 use super::cursor::Cursor;
-use super::datatype::{Type, number};
+use super::datatype::{Datatype, number};
 use super::field::{BARE_META, Coordinate, Field, Writes, conntrack, meta, payload, variable};
 use super::term::Term;
 use super::token::Kind;
@@ -131,8 +131,8 @@ fn raw(cursor: &mut Cursor) -> Option<Field> {
     }
     let length = number(cursor.name()?)?;
     let field = match (base, offset, length) {
-        ("th", 0, 16) => Field::new(Coordinate::First16, Type::Integer(16)),
-        ("th", 16, 16) => Field::new(Coordinate::Second16, Type::Integer(16)),
+        ("th", 0, 16) => Field::new(Coordinate::First16, Datatype::Integer(16)),
+        ("th", 16, 16) => Field::new(Coordinate::Second16, Datatype::Integer(16)),
         // A packet may be too short for it.
         _ => Field::opaque("it is about bytes that are not looked at here"),
     };
@@ -193,11 +193,11 @@ fn masked(cursor: &mut Cursor, field: Field) -> Option<Field> {
         || matches!(cursor.word(), Some("or" | "xor" | "lshift" | "rshift"));
     if is_other {
         skip_operations(cursor)?;
-        return Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Type::Opaque, ..field });
+        return Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Datatype::Opaque, ..field });
     }
     let is_plain = matches!(&field.coordinate, Coordinate::Variable(Variable::Field(_)))
         && !field.values.is_bits()
-        && matches!(field.values, Type::Mark | Type::Integer(_) | Type::Dscp | Type::Ecn);
+        && matches!(field.values, Datatype::Mark | Datatype::Integer(_) | Datatype::Dscp | Datatype::Ecn);
     if !is_mask || !is_plain {
         return Some(field);
     }
@@ -213,15 +213,15 @@ fn masked(cursor: &mut Cursor, field: Field) -> Option<Field> {
             cursor.advance();
             if matches!(cursor.kind(), Some(Kind::Or | Kind::Xor)) || matches!(cursor.word(), Some("or" | "xor")) {
                 skip_operations(cursor)?;
-                return Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Type::Opaque, ..field });
+                return Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Datatype::Opaque, ..field });
             }
-            let variable = masked_variable(&name, mask, field.values == Type::Mark);
+            let variable = masked_variable(&name, mask, field.values == Datatype::Mark);
             Some(Field { coordinate: Coordinate::Variable(variable), last: mask, ..field })
         }
         None => {
             *cursor = before;
             skip_operations(cursor)?;
-            Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Type::Opaque, ..field })
+            Some(Field { coordinate: Coordinate::Opaque(NOT_READ), values: Datatype::Opaque, ..field })
         }
     }
 }

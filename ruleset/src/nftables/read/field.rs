@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use ringwall_packet::{Family, Interval, IntervalSet, Protocol, State, UpperCube, Variable, truth};
 
-use super::datatype::Type;
+use super::datatype::Datatype;
 use super::term::{Addresses, Term};
 
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(super) enum Coordinate {
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub coordinate: Coordinate,
-    pub values: Type,
+    pub values: Datatype,
     /// The largest value.
     pub last: u128,
     pub needs: Vec<Term>,
@@ -112,7 +112,7 @@ pub(super) fn tracked() -> Term {
 }
 
 impl Field {
-    pub fn new(coordinate: Coordinate, values: Type) -> Self {
+    pub fn new(coordinate: Coordinate, values: Datatype) -> Self {
         Self { coordinate, values, last: values.last(), needs: Vec::new(), reads: Writes::default() }
     }
 
@@ -126,12 +126,12 @@ impl Field {
         self
     }
 
-    fn field(name: &str, values: Type) -> Self {
+    fn named(name: &str, values: Datatype) -> Self {
         Self::new(Coordinate::Variable(variable(name)), values)
     }
 
     pub fn opaque(why: &'static str) -> Self {
-        Self::new(Coordinate::Opaque(why), Type::Opaque)
+        Self::new(Coordinate::Opaque(why), Datatype::Opaque)
     }
 
     fn of_protocol(self, protocol: Protocol) -> Self {
@@ -296,32 +296,32 @@ pub(super) const BARE_META: [&str; 21] = [
 /// `meta KEY`.
 pub(super) fn meta(key: &str) -> Option<Field> {
     let name = format!("meta {key}");
-    let plain = |values| Field::field(&name, values);
+    let plain = |values| Field::named(&name, values);
     // Not of every packet: some have no socket.
     let partly = |values| plain(values).needs(holds(&format!("{name} exists")));
     Some(match key {
-        "nfproto" => Field::new(Coordinate::Nfproto, Type::Nfproto),
-        "protocol" => Field::new(Coordinate::Ethertype, Type::Ethertype),
-        "l4proto" => Field::new(Coordinate::Protocol, Type::Protocol),
-        "iif" | "iifname" => Field::new(Coordinate::Variable(Variable::InputInterface), Type::Interface),
-        "oif" | "oifname" => Field::new(Coordinate::Variable(Variable::OutputInterface), Type::Interface),
-        "sdif" | "sdifname" | "ibrname" | "obrname" | "ibriport" | "obriport" => plain(Type::Interface),
+        "nfproto" => Field::new(Coordinate::Nfproto, Datatype::Nfproto),
+        "protocol" => Field::new(Coordinate::Ethertype, Datatype::Ethertype),
+        "l4proto" => Field::new(Coordinate::Protocol, Datatype::Protocol),
+        "iif" | "iifname" => Field::new(Coordinate::Variable(Variable::InputInterface), Datatype::Interface),
+        "oif" | "oifname" => Field::new(Coordinate::Variable(Variable::OutputInterface), Datatype::Interface),
+        "sdif" | "sdifname" | "ibrname" | "obrname" | "ibriport" | "obriport" => plain(Datatype::Interface),
         // An interface without a kind has nothing to be read.
         "iifkind" | "oifkind" => {
             let some = IntervalSet::single(0).complement();
-            plain(Type::Text).needs(Term::Is(variable(&name), some))
+            plain(Datatype::Text).needs(Term::Is(variable(&name), some))
         }
-        "time" => Field::new(Coordinate::Variable(Variable::Clock), Type::Time),
-        "hour" => plain(Type::Hour),
-        "day" => plain(Type::Day),
-        "mark" => plain(Type::Mark).reads(Writes::MARK),
-        "pkttype" => plain(Type::PacketType),
-        "iiftype" | "oiftype" => plain(Type::LinkType),
-        "length" | "cpu" | "iifgroup" | "oifgroup" => plain(Type::Integer(32)),
-        "priority" => plain(Type::Integer(32)).reads(Writes::OTHER),
-        "nftrace" => plain(Type::Integer(1)).reads(Writes::OTHER),
-        "skuid" | "skgid" | "cgroup" => partly(Type::Integer(32)),
-        "secpath" | "ipsec" => plain(Type::Boolean),
+        "time" => Field::new(Coordinate::Variable(Variable::Clock), Datatype::Time),
+        "hour" => plain(Datatype::Hour),
+        "day" => plain(Datatype::Day),
+        "mark" => plain(Datatype::Mark).reads(Writes::MARK),
+        "pkttype" => plain(Datatype::PacketType),
+        "iiftype" | "oiftype" => plain(Datatype::LinkType),
+        "length" | "cpu" | "iifgroup" | "oifgroup" => plain(Datatype::Integer(32)),
+        "priority" => plain(Datatype::Integer(32)).reads(Writes::OTHER),
+        "nftrace" => plain(Datatype::Integer(1)).reads(Writes::OTHER),
+        "skuid" | "skgid" | "cgroup" => partly(Datatype::Integer(32)),
+        "secpath" | "ipsec" => plain(Datatype::Boolean),
         "rtclassid" | "secmark" | "random" => Field::opaque("it depends on more than the packet"),
         _ => return None,
     })
@@ -330,11 +330,11 @@ pub(super) fn meta(key: &str) -> Option<Field> {
 /// `HEADER FIELD`, such as `ip saddr`.
 pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
     let text = format!("{header} {name}");
-    let plain = |values| Field::field(&text, values).reads(Writes::HEADER);
-    let number = |bits| plain(Type::Integer(bits));
+    let plain = |values| Field::named(&text, values).reads(Writes::HEADER);
+    let number = |bits| plain(Datatype::Integer(bits));
     let both = |source, destination| match name {
-        "sport" => Some(Field::new(source, Type::Service)),
-        "dport" => Some(Field::new(destination, Type::Service)),
+        "sport" => Some(Field::new(source, Datatype::Service)),
+        "dport" => Some(Field::new(destination, Datatype::Service)),
         _ => None,
     };
     let ports = |protocol| both(Coordinate::SourcePort(protocol), Coordinate::DestinationPort(protocol));
@@ -343,25 +343,25 @@ pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
         "daddr" => Some(Field::new(Coordinate::Destination(family), values)),
         _ => None,
     };
-    let field = match header {
-        "ip" => address(Family::V4, Type::Ipv4).or_else(|| {
+    match header {
+        "ip" => address(Family::V4, Datatype::Ipv4).or_else(|| {
             let field = match name {
-                "protocol" => Field::new(Coordinate::Protocol, Type::Protocol),
+                "protocol" => Field::new(Coordinate::Protocol, Datatype::Protocol),
                 "version" | "hdrlength" => number(4),
-                "dscp" => plain(Type::Dscp),
-                "ecn" => plain(Type::Ecn),
+                "dscp" => plain(Datatype::Dscp),
+                "ecn" => plain(Datatype::Ecn),
                 "length" | "id" | "frag-off" | "checksum" => number(16),
                 "ttl" => number(8),
                 _ => return None,
             };
             Some(field.needs(Term::Family(Family::V4)))
         }),
-        "ip6" => address(Family::V6, Type::Ipv6).or_else(|| {
+        "ip6" => address(Family::V6, Datatype::Ipv6).or_else(|| {
             let field = match name {
-                "nexthdr" => Field::new(Coordinate::NextHeader, Type::Protocol),
+                "nexthdr" => Field::new(Coordinate::NextHeader, Datatype::Protocol),
                 "version" => number(4),
-                "dscp" => plain(Type::Dscp),
-                "ecn" => plain(Type::Ecn),
+                "dscp" => plain(Datatype::Dscp),
+                "ecn" => plain(Datatype::Ecn),
                 "flowlabel" => number(20),
                 "length" => number(16),
                 "hoplimit" => number(8),
@@ -371,8 +371,8 @@ pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
         }),
         "icmp" | "icmpv6" => {
             let (family, kind, code) = match header {
-                "icmp" => (Family::V4, Type::IcmpType, Type::IcmpCode),
-                _ => (Family::V6, Type::Icmpv6Type, Type::Icmpv6Code),
+                "icmp" => (Family::V4, Datatype::IcmpType, Datatype::IcmpCode),
+                _ => (Family::V6, Datatype::Icmpv6Type, Datatype::Icmpv6Code),
             };
             let of = |field: Field| field.needs(Term::Family(family)).of_protocol(icmp(family));
             Some(match name {
@@ -387,10 +387,10 @@ pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
         }
         "igmp" => {
             let field = match name {
-                "type" => plain(Type::IgmpType),
+                "type" => plain(Datatype::IgmpType),
                 "mrt" => number(8),
                 "checksum" => number(16),
-                "group" => plain(Type::Ipv4),
+                "group" => plain(Datatype::Ipv4),
                 _ => return None,
             };
             Some(field.needs(Term::Family(Family::V4)).of_protocol(Protocol::IGMP))
@@ -398,7 +398,7 @@ pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
         "th" => both(Coordinate::First16, Coordinate::Second16),
         "tcp" => ports(Protocol::TCP).or_else(|| {
             let field = match name {
-                "flags" => plain(Type::TcpFlags),
+                "flags" => plain(Datatype::TcpFlags),
                 "sequence" | "ackseq" => number(32),
                 "doff" | "reserved" => number(4),
                 "window" | "checksum" | "urgptr" => number(16),
@@ -433,8 +433,8 @@ pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
         }
         "ether" => {
             let field = match name {
-                "saddr" | "daddr" => plain(Type::Ether),
-                "type" => plain(Type::Ethertype),
+                "saddr" | "daddr" => plain(Datatype::Ether),
+                "type" => plain(Datatype::Ethertype),
                 _ => return None,
             };
             // A link that is no Ethernet has no such addresses.
@@ -445,8 +445,7 @@ pub(super) fn payload(header: &str, name: &str) -> Option<Field> {
             Some(Field::opaque("it is about an extension header").needs(Term::Family(Family::V6)))
         }
         _ => None,
-    };
-    field
+    }
 }
 
 /// `ct [original|reply] [ip|ip6] KEY`.
@@ -457,26 +456,26 @@ pub(super) fn conntrack(direction: Option<&str>, family: Option<Family>, key: &s
         name.push(' ');
     }
     name.push_str(key);
-    let plain = |values| Field::field(&name, values).needs(tracked());
-    let address = if family == Some(Family::V4) { Type::Ipv4 } else { Type::Ipv6 };
+    let plain = |values| Field::named(&name, values).needs(tracked());
+    let address = if family == Some(Family::V4) { Datatype::Ipv4 } else { Datatype::Ipv6 };
     let of_family = |field: Field| family.map_or(field.clone(), |family| field.needs(Term::Family(family)));
     Some(match (key, direction) {
-        ("state", None) => Field::new(Coordinate::Variable(Variable::State), Type::State).reads(Writes::STATE),
-        ("status", None) => Field::new(Coordinate::Status, Type::Status).needs(tracked()),
-        ("direction", None) => plain(Type::Direction),
-        ("mark", None) => plain(Type::Mark).reads(Writes::CT_MARK),
+        ("state", None) => Field::new(Coordinate::Variable(Variable::State), Datatype::State).reads(Writes::STATE),
+        ("status", None) => Field::new(Coordinate::Status, Datatype::Status).needs(tracked()),
+        ("direction", None) => plain(Datatype::Direction),
+        ("mark", None) => plain(Datatype::Mark).reads(Writes::CT_MARK),
         ("daddr", Some("original")) if family.is_some() => {
             of_family(Field::new(Coordinate::Variable(Variable::OriginalDestination), address).needs(tracked()))
         }
         ("saddr" | "daddr", Some(_)) if family.is_some() => of_family(plain(address)),
         ("proto-dst", Some("original")) => {
-            Field::new(Coordinate::Variable(Variable::OriginalPort), Type::Service).needs(tracked())
+            Field::new(Coordinate::Variable(Variable::OriginalPort), Datatype::Service).needs(tracked())
         }
-        ("proto-src" | "proto-dst", Some(_)) => plain(Type::Service),
-        ("l3proto", _) => plain(Type::Nfproto),
-        ("protocol", _) => plain(Type::Protocol),
-        ("helper", None) => plain(Type::Text).needs(Term::Is(variable(&name), IntervalSet::single(0).complement())),
-        ("zone", _) => plain(Type::Integer(16)),
+        ("proto-src" | "proto-dst", Some(_)) => plain(Datatype::Service),
+        ("l3proto", _) => plain(Datatype::Nfproto),
+        ("protocol", _) => plain(Datatype::Protocol),
+        ("helper", None) => plain(Datatype::Text).needs(Term::Is(variable(&name), IntervalSet::single(0).complement())),
+        ("zone", _) => plain(Datatype::Integer(16)),
         ("packets" | "bytes" | "avgpkt" | "expiration" | "id" | "label" | "event" | "secmark" | "saddr" | "daddr", _) => {
             Field::opaque("it is about the connection, not the packet").needs(tracked())
         }

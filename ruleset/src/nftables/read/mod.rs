@@ -9,6 +9,7 @@ mod datatype;
 mod elements;
 mod expression;
 mod field;
+mod matching;
 mod rule;
 mod script;
 mod state;

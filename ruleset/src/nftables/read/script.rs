@@ -105,6 +105,8 @@ pub(super) struct Base<'t> {
     pub kind: &'t str,
     pub hook: &'t str,
     pub priority: i32,
+    /// Interfaces that it is for; none: all.
+    pub devices: Vec<&'t str>,
     /// All but the policy, as canonical text.
     pub text: String,
 }
@@ -592,11 +594,14 @@ impl<'t> Parser<'_, 't> {
             return Err(Unreadable("`hook` is missing".into()));
         }
         let hook = self.name("hook")?;
+        let mut devices = Vec::new();
         if self.take_word("device") {
-            self.name("device")?;
+            devices.push(self.name("device")?);
         } else if self.take_word("devices") {
             self.expect(Kind::Assign, "`=`")?;
-            self.braces()?;
+            let names = self.braces()?;
+            let names = self.script.slice(&names).iter().filter(|token| matches!(token.kind, Kind::Word | Kind::Quoted));
+            devices = names.map(|token| self.script.text.name(token)).collect();
         }
         if !self.take_word("priority") {
             return Err(Unreadable("`priority` is missing".into()));
@@ -608,7 +613,7 @@ impl<'t> Parser<'_, 't> {
             return Err(Unreadable(format!("`{words}` is no priority")));
         };
         let text = super::token::canonical(self.script.text, self.script.slice(&(start as u32..self.at as u32)));
-        Ok(Base { kind, hook, priority, text })
+        Ok(Base { kind, hook, priority, devices, text })
     }
 
     fn set_block(

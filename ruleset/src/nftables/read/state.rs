@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use ringwall_diagnostic::{Diagnostic, SourceId, Span};
 
 use super::cursor::Cursor;
-use super::datatype::{Type, Why};
+use super::datatype::{Datatype, Why};
 use super::elements::{Elements, Outcome};
 use super::expression::expression;
 use super::rule::{Body, Names, Refusal, SetTypes, Step, Use, body, canonical_rule};
@@ -59,7 +59,7 @@ pub(super) struct Rule<'t> {
 #[derive(Clone, Debug)]
 pub(super) struct Set<'t> {
     declaration: String,
-    types: Vec<Type>,
+    types: Vec<Datatype>,
     has_outcomes: bool,
     is_map: bool,
     is_interval: bool,
@@ -695,10 +695,10 @@ impl<'t> Table<'t> {
 impl<'t> Set<'t> {
     fn new(at: &At<'t>, set: &SetDeclaration<'t>) -> Result<Self, Box<Diagnostic>> {
         let script = at.script;
-        let types = |tokens: &'t [Token]| -> Option<Vec<Type>> {
+        let types = |tokens: &'t [Token]| -> Option<Vec<Datatype>> {
             if !set.is_typeof {
                 let words = tokens.iter().filter(|token| script.text.of(token) != ".");
-                return words.map(|token| Type::named(script.text.of(token))).collect();
+                return words.map(|token| Datatype::named(script.text.of(token))).collect();
             }
             let mut cursor = Cursor::new(script.text, tokens);
             let mut types = Vec::new();
@@ -709,7 +709,7 @@ impl<'t> Set<'t> {
                 match cursor.word() {
                     Some("verdict") => {
                         cursor.advance();
-                        types.push(Type::Verdict);
+                        types.push(Datatype::Verdict);
                     }
                     _ => types.push(expression(&mut cursor)?.values),
                 }
@@ -722,7 +722,7 @@ impl<'t> Set<'t> {
         };
         let key = types(script.slice(&set.key)).filter(|types| !types.is_empty()).ok_or_else(unknown)?;
         let data = types(script.slice(&set.data)).unwrap_or_default();
-        let is_unread = key.iter().any(|kind| matches!(kind, Type::Opaque | Type::Verdict));
+        let is_unread = key.iter().any(|kind| matches!(kind, Datatype::Opaque | Datatype::Verdict));
         let mut properties = Vec::new();
         let word = if set.is_typeof { "typeof" } else { "type" };
         let mut kind = format!("{word} {}", canonical(script.text, script.slice(&set.key)));
@@ -743,7 +743,7 @@ impl<'t> Set<'t> {
         Ok(Self {
             declaration: properties.join("; "),
             types: key,
-            has_outcomes: data == [Type::Verdict],
+            has_outcomes: data == [Datatype::Verdict],
             is_map: set.is_map,
             is_interval: set.flags.contains(&"interval"),
             auto_merge: set.auto_merge,

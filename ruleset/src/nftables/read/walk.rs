@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringwall_diagnostic::Diagnostic;
-use ringwall_packet::{Family, IntervalSet, Matches, Row, State as Conntrack, Table as Rows, Variable, truth};
+use ringwall_packet::{Family, IntervalSet, Matches, Row, State as Conntrack, Table as Rows, Variable, interface, truth};
 
 use super::elements::Outcome;
 use super::field::{Field, Writes};
@@ -70,7 +70,15 @@ fn of_all<'s>(state: &'s State<'s>, sets: Sets, is_thorough: bool) -> Result<Fil
         let chain = &table.chains[place];
         let end = if chain.policy == "drop" { Verdict::Drop } else { Verdict::Accept };
         let before = written.iter().filter(|(earlier, _)| is_before(*earlier, hook)).map(|(_, writes)| *writes);
-        let root = Root { place, end, is_nat: base.kind == "nat", written: before.fold(Writes::default(), Writes::and) };
+        let variable = if hook == Hook::Egress { Variable::OutputInterface } else { Variable::InputInterface };
+        let devices = base.devices.iter().filter_map(|name| interface(name));
+        let root = Root {
+            place,
+            end,
+            is_nat: base.kind == "nat",
+            devices: (!base.devices.is_empty()).then(|| (variable, devices.collect())),
+            written: before.fold(Writes::default(), Writes::and),
+        };
         let (decisions, writes) = walk.root(table, root)?;
         written.push((hook, writes));
         let name = chain.name.to_owned();
@@ -85,7 +93,7 @@ pub fn chain<'s>(state: &'s State<'s>, table: TableName, name: &str, end: Verdic
     let table = state.table(table).filter(|table| is_covered(table.name.family))?;
     let place = table.chain(name)?;
     let mut walk = Walk::new(state, sets);
-    let root = Root { place, end, is_nat: false, written: Writes::default() };
+    let root = Root { place, end, is_nat: false, devices: None, written: Writes::default() };
     let (decisions, _) = match walk.root(table, root) {
         Ok(rows) => rows,
         Err(diagnostic) => return Some(Err(diagnostic)),
@@ -289,7 +297,7 @@ impl<'s> Walk<'s> {
     /// Rows of a chain with all packets in it, and what the statements on the way write.
     fn root(&mut self, table: &'s Table<'s>, root: Root) -> Result<(Rows<Decision>, Writes), Box<Diagnostic>> {
         let first_list = self.lists.len();
-        let (v4, v6) = (self.rows_of::<Ipv4Addr>(table, root)?, self.rows_of::<Ipv6Addr>(table, root)?);
+        let (v4, v6) = (self.rows_of::<Ipv4Addr>(table, root.clone())?, self.rows_of::<Ipv6Addr>(table, root)?);
         let writes = self.lists[first_list..].iter().fold(Writes::default(), |all, (.., writes)| all.and(*writes));
         Ok((Rows { v4, v6 }, writes))
     }
@@ -305,6 +313,10 @@ impl<'s> Walk<'s> {
         if !is_of_family {
             visit.push(Matches::any(), FilterVerdict::Decided(Verdict::Accept), None, 0)?;
             return Ok(visit.rows);
+        }
+        if let Some((variable, devices)) = root.devices {
+            let others = Matches::any().and(variable, &devices.complement()).expect("not every interface");
+            visit.push(others, FilterVerdict::Decided(Verdict::Accept), None, 0)?;
         }
         if root.is_nat {
             // Only the first packet of a connection goes to such a chain.
@@ -460,12 +472,14 @@ fn table_text(table: TableName) -> String {
 }
 
 /// A chain that all packets of its hook are sent to.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Root {
     place: usize,
     /// What packets get that leave it undecided.
     end: Verdict,
     is_nat: bool,
+    /// It is for packets of some interfaces only.
+    devices: Option<(Variable, IntervalSet<u128>)>,
     /// What may have been written before.
     written: Writes,
 }
@@ -685,6 +699,11 @@ impl<'s, A: Addressed> Visit<'_, 's, A> {
             return Ok(());
         }
         self.walk.work.step(place.here.len()).ok_or(TooMuch)?;
+        if met.packets == place.here {
+            place.here.clear();
+            place.gone.extend(met.left);
+            return Ok(());
+        }
         // Where subtracting them leaves one box at most, and while it is cheap.
         if let [packets] = &met.packets[..]
             && let Some(at) = place.here.iter().position(|here| packets.is_subset(here))
