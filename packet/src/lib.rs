@@ -18,4 +18,4 @@ pub use flow_set::{Cube, FlowSet, Space, UpperCube, UpperSet};
 pub use interval::{Interval, IntervalSet, Point};
 pub use matches::{Address, Conditions, Matches, Variable, Witness, interface, interfaces_from, truth};
 pub use protocol::Protocol;
-pub use table::{cover, parts, Budget, Change, Cover, Dead, Difference, Exhausted, Part, Row, Table};
+pub use table::{canonical, cover, parts, Budget, Change, Cover, Dead, Difference, Exhausted, Part, Row, Table};

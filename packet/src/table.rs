@@ -5,6 +5,7 @@
 //! of two lists; each with the packets that show it, or [`Exhausted`]. Never: a sample, a guess.
 
 mod align;
+mod canonical;
 mod difference;
 mod grid;
 mod index;
@@ -18,6 +19,7 @@ use crate::address::{AddressSet, Family};
 use crate::flow_set::{Cube, UpperSet};
 use crate::matches::{Address, Conditions, Matches};
 
+pub use canonical::canonical;
 use grid::Grid;
 use index::Index;
 use search::Search;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use ringwall_packet::{
     Address, Budget, Change, Cover, Cube, Family, Interval, IntervalSet, Matches, Point, Protocol, Row, State, Table, UpperCube,
-    Variable, cover, parts, truth,
+    Variable, canonical, cover, parts, truth,
 };
 
 const BUDGET: u64 = 1_000_000;
@@ -240,6 +240,54 @@ proptest! {
             let difference = v6(&c).difference(&v6(&d), same, &mut Budget::new(BUDGET)).unwrap();
             check_changes(&c, &d, difference.v6, same)?;
         }
+    }
+}
+
+fn check_canonical<A: Address>(boxes: &[Matches<A>], others: &[Matches<A>]) -> Result<(), TestCaseError> {
+    let of = |boxes: &[Matches<A>]| canonical(boxes, &mut Budget::new(BUDGET)).unwrap();
+    let written = of(boxes);
+    for matches in &written {
+        check_upper(matches)?;
+    }
+    // The same packets, each once, cut up in another way; in disjoint parts, as the check wants them.
+    let rows: Vec<_> = boxes.iter().map(|matches| Row { matches: matches.clone(), decision: 0 }).collect();
+    let decided = plain::parts(&rows, &Matches::any()).into_iter().filter(|(_, row)| row.is_some());
+    let mut cut: Vec<_> = decided.map(|(matches, _)| matches).collect();
+    check_same(&written, &cut)?;
+    cut.reverse();
+    prop_assert_eq!(&of(&cut), &written);
+    prop_assert_eq!(&of(&written), &written);
+    // Equal lists are equal sets.
+    let all = |boxes: &[Matches<A>], by: &[Matches<A>]| plain::left(boxes.to_vec(), &by.iter().collect::<Vec<_>>()).is_empty();
+    prop_assert_eq!(of(others) == written, all(boxes, others) && all(others, boxes));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equal_sets_are_written_alike(a in prop::collection::vec(matches::<Ipv4Addr>(), 0..4), b in prop::collection::vec(matches::<Ipv6Addr>(), 0..4), c in matches::<Ipv4Addr>(), d in matches::<Ipv6Addr>()) {
+        check_canonical(&a, &[&a[..], &[c]].concat())?;
+        check_canonical(&b, &[&b[..], &[d]].concat())?;
+    }
+
+    #[test]
+    fn laws_of_boxes(a in matches::<Ipv6Addr>(), b in matches::<Ipv6Addr>(), c in matches::<Ipv6Addr>()) {
+        prop_assert_eq!(a.intersection(&b), b.intersection(&a));
+        prop_assert_eq!(a.is_disjoint(&b), a.intersection(&b).is_none());
+        prop_assert_eq!(a.is_subset(&b), a.difference(&b).is_empty());
+        let of = |boxes: &[Matches<Ipv6Addr>]| canonical(boxes, &mut Budget::new(BUDGET)).unwrap();
+        prop_assert_eq!(of(&[a.clone(), b.clone(), c.clone()]), of(&[c.clone(), a.clone(), b.clone()]));
+        // De Morgan: without both is what is without one and without the other.
+        let without_both = plain::left(vec![a.clone()], &[&b, &c]);
+        let (one, other) = (a.difference(&b), a.difference(&c));
+        let in_both: Vec<_> = one.iter().flat_map(|one| other.iter().filter_map(|other| one.intersection(other))).collect();
+        prop_assert_eq!(of(&without_both), of(&in_both));
+        // And what is cut off and what is left are all of it.
+        prop_assert_eq!(of(&a.difference(&b).into_iter().chain(a.intersection(&b)).collect::<Vec<_>>()), of(&[a.clone()]));
+        let witness = a.witness();
+        prop_assert!(witness.conditions.iter().all(|(variable, value)| a.conditions.values(variable).is_some_and(|values| values.contains(*value))));
     }
 }
 

@@ -222,6 +222,11 @@ impl Grid {
         }
     }
 
+    /// Everything.
+    pub(super) fn whole(&self) -> Region {
+        Region { spans: self.axes.iter().map(|axis| [0, axis.classes - 1]).collect(), sets: Vec::new() }
+    }
+
     pub(super) fn region(&self, row: usize) -> Region {
         let mut region = Region { spans: self.spans(row).to_vec(), sets: Vec::new() };
         if !self.is_plain(row) {

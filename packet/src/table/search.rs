@@ -341,8 +341,7 @@ impl<'a> Fields<'a> {
         axes[axis / 64] ^= 1 << (axis % 64);
         let mut is_open = false;
         for (_, class) in order {
-            let of_class = field.rows(class);
-            let own: Vec<u32> = rows.iter().enumerate().filter(|(at, _)| of_class[at / 64] >> (at % 64) & 1 == 1).map(|(_, row)| *row).collect();
+            let own: Vec<u32> = field.rows_of(class).map(|at| rows[at]).collect();
             if left.is_some() {
                 self.path.push((axis, field.spans_of(class)));
             }
@@ -362,8 +361,8 @@ impl<'a> Fields<'a> {
 }
 
 /// What rows make of one field.
-struct Field {
-    classes: usize,
+pub(super) struct Field {
+    pub(super) classes: usize,
     /// Words of a set of rows.
     words: usize,
     /// The rows of each class, one set after the other.
@@ -373,7 +372,7 @@ struct Field {
 }
 
 impl Field {
-    fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], budget: &mut Budget) -> Result<Self, Exhausted> {
+    pub(super) fn new(grid: &Grid, axis: usize, region: &Region, rows: &[u32], budget: &mut Budget) -> Result<Self, Exhausted> {
         let words = rows.len().div_ceil(64);
         let whole = region.field(axis);
         let mut cuts: Vec<u32> = whole.iter().flat_map(|span| [span[0], span[1] + 1]).collect();
@@ -430,7 +429,19 @@ impl Field {
         &self.rows[class * self.words..(class + 1) * self.words]
     }
 
-    fn spans_of(&self, class: usize) -> Vec<Span> {
+    /// The places of the rows of a class.
+    pub(super) fn rows_of(&self, class: usize) -> impl Iterator<Item = usize> {
+        let bits = |(at, mut word): (usize, u64)| {
+            std::iter::from_fn(move || {
+                let bit = (word != 0).then(|| at * 64 + word.trailing_zeros() as usize);
+                word &= word.wrapping_sub(1);
+                bit
+            })
+        };
+        self.rows(class).iter().copied().enumerate().flat_map(bits)
+    }
+
+    pub(super) fn spans_of(&self, class: usize) -> Vec<Span> {
         let mut joined: Vec<Span> = Vec::new();
         for (_, span) in self.spans.iter().filter(|(of, _)| *of == class) {
             match joined.last_mut() {
