@@ -37,7 +37,7 @@ The exit code is 0 whether there is a difference or not; with --exit-code it is 
 
 Examples:
   ringwall plan policy.yaml                        what applying it here would change
-  ringwall plan policy.yaml --out plan.json        keep it for review; then `ringwall apply plan.json`
+  ringwall plan policy.yaml --out plan.json        keep it; `ringwall apply plan.json` does just that
   ringwall plan policy/ --against HEAD~1           what the last commit changed
   ringwall plan policy.yaml --against main -o markdown
   ringwall plan new.yaml --against old.yaml --exit-code")]
