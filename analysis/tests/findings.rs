@@ -1,7 +1,8 @@
 //! The manual of the findings, `spec/findings/*.md`, is this test.
 //!
 //! A case is one or more `yaml` blocks (`base` is a file that all later cases of the page share,
-//! `alone` is without it), then `text findings`: what the findings are, rendered.
+//! `alone` is without it), or a ruleset as an `iptables` or `nft` block; then `text findings`: what
+//! the findings are, rendered.
 //! `UPDATE_SPEC=1 cargo test` writes them anew.
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use ringwall_analysis::findings::{self, Ports};
 use ringwall_diagnostic::{Code, Colour, Diagnostic, Sources, render};
 use ringwall_packet::Protocol;
 use ringwall_policy_file::{Input, Values, parse};
+use ringwall_ruleset::detect;
+use ringwall_ruleset::filter::Reading;
 use ringwall_services::{FactKind, facts, name_of};
 
 /// 2026-07-01 00:00 UTC, the day on which the manual is read.
@@ -62,10 +65,20 @@ fn of_policy(inputs: &[Input]) -> String {
     shown(&findings::of_policy(policy, ports, NOW, findings::BUDGET), &parsed.sources)
 }
 
+/// What the findings of a ruleset are.
+fn of_ruleset(name: &str, text: &str) -> String {
+    let mut sources = Sources::new();
+    let source = sources.add(name, text);
+    let Reading { filter, diagnostics } = detect::read_every_rule(&sources, &[detect::Text { source, format: None }]);
+    let Some(filter) = filter else { return format!("wrong:\n{}", shown(&diagnostics, &sources)) };
+    shown(&findings::of_ruleset(&filter, findings::BUDGET), &sources)
+}
+
 /// The page with its goldens as they are now, and how many there are.
 fn page(text: &str) -> (String, usize) {
     let mut base: Option<Input> = None;
     let mut inputs: Vec<Input> = Vec::new();
+    let mut ruleset: Option<(&str, String)> = None;
     let mut goldens = 0;
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut edits: Vec<(usize, usize, String)> = Vec::new();
@@ -77,9 +90,15 @@ fn page(text: &str) -> (String, usize) {
                 inputs.push(Input { name: "policy.yaml".to_owned(), text: block.text });
             }
             "yaml alone" => inputs = vec![Input { name: "policy.yaml".to_owned(), text: block.text }],
+            "iptables" => ruleset = Some(("rules.v4", block.text)),
+            "nft" => ruleset = Some(("ruleset.nft", block.text)),
             "text findings" => {
                 goldens += 1;
-                edits.push((block.first, block.end, of_policy(&inputs)));
+                let golden = match ruleset.take() {
+                    Some((name, text)) => of_ruleset(name, &text),
+                    None => of_policy(&inputs),
+                };
+                edits.push((block.first, block.end, golden));
             }
             other => panic!("unknown block `{other}`"),
         }
