@@ -96,6 +96,30 @@ fn what_compile_prints_is_taken_by_nft_and_is_always_the_same() {
 }
 
 #[test]
+fn what_compile_prints_for_iptables_is_taken_by_its_programs() {
+    let rig = small();
+    let (path, values) = (example_path("vault/policy.yaml"), example_path("vault/values.yaml"));
+    let compile = |more: &[&str]| ringwall(&[&["compile", &path, "--node", "vault-1", "--values", &values, "--target", "iptables"], more].concat());
+    for (family, program, save) in [("ipv4", "iptables-restore", "iptables-save"), ("ipv6", "ip6tables-restore", "ip6tables-save")] {
+        let text = compile(&["--family", family]).done().out;
+        assert_eq!(text, compile(&["--family", family]).done().out);
+        assert!(text.contains("policy.yaml:") && text.contains(&format!("for {program}")), "{text}");
+        rig.host("node").output(program, &[], &text).unwrap();
+        let saved = rig.host("node").output(save, &["-t", "filter"], "").unwrap();
+        let rules = |text: &str| text.lines().filter(|line| line.starts_with("-A")).count();
+        assert_eq!(rules(&text), rules(&saved), "{saved}");
+    }
+    let both = compile(&[]).done().out;
+    assert_eq!(both.matches("COMMIT").count(), 2, "{both}");
+
+    // What can't be expressed is named, all of it, and nothing is printed.
+    let (path, values) = (example_path("iot/policy.yaml"), example_path("iot/values.yaml"));
+    let ran = ringwall(&["compile", &path, "--node", "core-1", "--values", &values, "--target", "iptables"]);
+    ran.failed(1, &["RW6120", "session_timeout", "policy.yaml:", "can't do what the policy says on core-1: 4 errors"]);
+    ringwall(&["compile", &path, "--node", "core-1", "--values", &values, "--family", "ipv4"]).failed(2, &["one text for both families"]);
+}
+
+#[test]
 fn the_order_of_a_file_changes_nothing() {
     let (one, two) = (open_to_users("one", 80), "  - deny: admins -> node\n    services: [ssh]\n");
     let forwards = file("policy.yaml", &policy(&(one.clone() + two)));
