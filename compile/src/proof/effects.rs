@@ -26,8 +26,7 @@ impl Expected {
         let generation = meaning.generation;
         let name = format!("{generation}_{}", path.short());
         let mut judged = Vec::new();
-        let is_container_host = path == Path::Forward && meaning.node.routes.is_empty();
-        if !is_container_host {
+        if !meaning.is_for_containers(path) {
             let jump = if meaning.has_answers(path) { format!(" jump {name}_answers") } else { String::new() };
             judged.push(format!("ct state untracked counter name \"{name}_untracked\"{jump}"));
             if path != Path::Output {
@@ -56,17 +55,13 @@ impl Expected {
         }
     }
 
-    /// Whether the statements are those of the outcome, jumps to chains that decide left aside.
-    pub fn has_effects(&self, outcome: &Outcome<'_>, is_tcp: bool, effects: &[String]) -> bool {
-        effects.iter().filter(|text| !is_plain_jump(text)).eq(&self.effects(outcome, is_tcp))
-    }
-
     fn comment(&self, outcome: &Outcome<'_>) -> Option<String> {
         let is_watched = matches!(outcome, Outcome::Rule(rule, _) if rule.stage == Stage::Audit);
         outcome.id().filter(|_| !is_watched).map(|id| format!("comment \"{id}\""))
     }
 
-    fn effects(&self, outcome: &Outcome<'_>, is_tcp: bool) -> Vec<String> {
+    /// The statements that a packet meets, jumps to chains that decide left aside.
+    pub fn effects(&self, outcome: &Outcome<'_>, is_tcp: bool) -> Vec<String> {
         let generation = self.generation;
         let own = format!("{generation}_{}", self.path.short());
         let mut all = Vec::new();
@@ -172,7 +167,7 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// Whether the statement only sends packets on: nothing is done to those that come back.
-fn is_plain_jump(text: &str) -> bool {
+pub fn is_plain_jump(text: &str) -> bool {
     const ACTS: &[&str] = &["counter", "log", "limit", "quota", "nftrace", "mark", "timeout", "notrack", "queue", "dup", "fwd"];
     let mut words = text.split(' ');
     let is_jump = words.clone().any(|word| matches!(word, "jump" | "vmap" | "goto"));

@@ -202,8 +202,8 @@ fn expected_filtering(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared 
         add(&mut all, "set", format!("probe_pass{digit}"), format!("type {key}; flags timeout; size 65536"));
         add(&mut all, "set", format!("probe_watch{digit}"), format!("type {key}; flags timeout; size 65536"));
     }
-    let concerned = |path| meaning.rules_on(path).into_iter();
-    let on_any = || Path::ALL.into_iter().flat_map(concerned);
+    let rules = Path::ALL.map(|path| (path, meaning.rules_on(path)));
+    let on_any = || rules.iter().flat_map(|(path, rules)| rules.values().map(|rule| (*rule, *path)));
     for name in on_any().flat_map(|(rule, path)| meaning.names_of(rule, path)).collect::<BTreeSet<_>>() {
         for digit in ['4', '6'] {
             add(&mut all, "set", format!("{generation}_names{digit}_{name}"), format!("type ipv{digit}_addr; flags timeout; size 1024"));
@@ -220,13 +220,13 @@ fn expected_filtering(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared 
     for (path, _) in HOOKS {
         let own = format!("{generation}_{}", path.short());
         counters.extend([format!("{own}_default"), format!("{own}_invalid")]);
-        if path != Path::Forward || !meaning.node.routes.is_empty() {
+        if !meaning.is_for_containers(path) {
             counters.insert(format!("{own}_untracked"));
         }
         if meaning.is_managed_on(path) {
             counters.insert(format!("{own}_r_management"));
         }
-        for (rule, _) in concerned(path) {
+        for (rule, _) in on_any().filter(|(_, on)| *on == path) {
             let watch = if rule.stage == Stage::Audit { "_audit" } else { "" };
             counters.insert(format!("{own}_r_{}{watch}", rule.id));
         }

@@ -4,6 +4,8 @@
 //! ordered table over all packets: every conntrack state, every content of the sets that change at run time, every time. Never:
 //! anything of `compile` or of the writer; this is the second statement of the same thing.
 
+use std::collections::BTreeMap;
+
 use ringwall_packet::{
     Address, AddressSet, Conditions, Family, Interval, IntervalSet, Matches, Protocol, Row, State, Table, UpperCube,
     UpperSet, Variable, interface, truth,
@@ -13,7 +15,7 @@ use ringwall_ruleset::nftables::{Generation, MARK_MASK};
 use ringwall_ruleset::{CLOCK_MIN, Path};
 
 /// What becomes of a packet, and by which part of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
     Loopback,
     /// A forwarded packet of a bridge that the operator declared unmanaged.
@@ -43,6 +45,8 @@ pub struct Meaning<'a> {
     received: AddressSet,
     /// Deny before allow, each by id.
     rules: Vec<&'a Rule>,
+    /// In the order of [`Path::ALL`].
+    tables: Vec<Table<Outcome<'a>>>,
 }
 
 /// Which header fields hold what a rule names.
@@ -61,20 +65,23 @@ impl<'a> Meaning<'a> {
         rules.sort_by(|a, b| (a.action == Action::Allow, &a.id).cmp(&(b.action == Action::Allow, &b.id)));
         let local = node.local();
         let received = local.union(&receivable(policy.internal.as_ref()));
-        Self { policy, node, generation, fallen, local, received, rules }
+        let mut meaning = Self { policy, node, generation, fallen, local, received, rules, tables: Vec::new() };
+        meaning.tables = Path::ALL.map(|path| meaning.build(path)).into();
+        meaning
     }
 
-    /// All that is enforced on a path; total.
-    pub fn table(&self, path: Path) -> Table<Outcome<'a>> {
-        self.all(path, false)
+    /// All that is enforced or watched on a path; total. A row of an audited rule decides nothing.
+    pub fn table(&self, path: Path) -> &Table<Outcome<'a>> {
+        let at = Path::ALL.iter().position(|of| *of == path).expect("all paths");
+        &self.tables[at]
     }
 
-    /// The same with rules that only watch, as if they decided.
-    pub fn watched(&self, path: Path) -> Table<Outcome<'a>> {
-        self.all(path, true)
+    fn outcomes(&self, path: Path) -> impl Iterator<Item = &Outcome<'a>> {
+        let table = self.table(path);
+        table.v4.iter().map(|row| &row.decision).chain(table.v6.iter().map(|row| &row.decision))
     }
 
-    fn all(&self, path: Path, is_watched: bool) -> Table<Outcome<'a>> {
+    fn build(&self, path: Path) -> Table<Outcome<'a>> {
         let mut table = Table::default();
         if path == Path::Forward && self.node.routes.is_empty() {
             self.containers(&mut table);
@@ -100,10 +107,8 @@ impl<'a> Meaning<'a> {
                 one_family(&mut table, family, &[(Variable::Holds(text.into()), truth(true))], Outcome::Probe);
             }
         }
-        if is_watched {
-            for rule in self.rules.iter().filter(|rule| rule.stage == Stage::Audit) {
-                self.rule(&mut table, rule, path, View::Request, &[]);
-            }
+        for rule in self.rules.iter().filter(|rule| rule.stage == Stage::Audit) {
+            self.rule(&mut table, rule, path, View::Request, &[]);
         }
         self.judge(&mut table, path, View::Request, &[]);
         table.otherwise(Outcome::Default(path));
@@ -111,22 +116,24 @@ impl<'a> Meaning<'a> {
     }
 
     /// Rules that can decide something on a path, or watch it.
-    pub fn rules_on(&self, path: Path) -> Vec<(&'a Rule, Path)> {
-        let mut tables: Vec<&'a Rule> = Vec::new();
-        for rule in &self.rules {
-            let mut table = Table::default();
-            self.rule(&mut table, rule, path, View::Request, &[]);
-            if (path != Path::Forward || !self.node.routes.is_empty()) && (!table.v4.is_empty() || !table.v6.is_empty()) {
-                tables.push(rule);
-            }
+    pub fn rules_on(&self, path: Path) -> BTreeMap<&'a RuleId, &'a Rule> {
+        if self.is_for_containers(path) {
+            return BTreeMap::new();
         }
-        tables.into_iter().map(|rule| (rule, path)).collect()
+        let rules = self.outcomes(path).filter_map(|outcome| match outcome {
+            Outcome::Rule(rule, _) => Some((&rule.id, *rule)),
+            _ => None,
+        });
+        rules.collect()
     }
 
     pub fn is_managed_on(&self, path: Path) -> bool {
-        let mut table = Table::default();
-        self.management(&mut table, path, View::Request, &[]);
-        (path != Path::Forward || !self.node.routes.is_empty()) && (!table.v4.is_empty() || !table.v6.is_empty())
+        !self.is_for_containers(path) && self.outcomes(path).any(|outcome| matches!(outcome, Outcome::Management(_)))
+    }
+
+    /// The node routes for nobody but its containers: its rules are those of its input and output.
+    pub fn is_for_containers(&self, path: Path) -> bool {
+        path == Path::Forward && self.node.routes.is_empty()
     }
 
     /// DNS names that a rule asks for on a path.
@@ -141,8 +148,7 @@ impl<'a> Meaning<'a> {
     }
 
     pub fn has_answers(&self, path: Path) -> bool {
-        let answers = self.answers(path);
-        !answers.v4.is_empty() || !answers.v6.is_empty()
+        self.outcomes(path).any(|outcome| matches!(outcome, Outcome::Untracked))
     }
 
     fn states(&self, table: &mut Table<Outcome<'a>>) {
@@ -405,6 +411,21 @@ impl<'a> Meaning<'a> {
 }
 
 impl Outcome<'_> {
+    /// Equal for equal outcomes: their kind, and where the rule stands in memory.
+    pub fn key(&self) -> (std::mem::Discriminant<Self>, Option<Path>, usize) {
+        let (path, rule) = match self {
+            Self::Rule(rule, path) => (Some(*path), std::ptr::from_ref::<Rule>(rule).addr()),
+            Self::Management(path) | Self::Default(path) => (Some(*path), 0),
+            _ => (None, 0),
+        };
+        (std::mem::discriminant(self), path, rule)
+    }
+
+    /// It is counted and logged, and the packet goes on.
+    pub fn is_watched(&self) -> bool {
+        matches!(self, Self::Rule(rule, _) if rule.stage == Stage::Audit)
+    }
+
     /// The id that names it in counters, logs and comments.
     pub fn id(&self) -> Option<&str> {
         match self {

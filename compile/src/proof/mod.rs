@@ -13,11 +13,12 @@ mod effects;
 mod frame;
 mod meaning;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use ringwall_diagnostic::Sources;
 use ringwall_packet::{
-    Address, Budget, Change, Cube, Exhausted, Matches, Protocol, Row, Table, UpperCube, Variable, Witness, truth,
+    Address, Budget, Change, Cube, Exhausted, IntervalSet, Matches, Protocol, Row, Table, UpperCube, Variable, Witness, truth,
 };
 use ringwall_policy::Policy;
 use ringwall_ruleset::filter::{Decision, Filter, FilterVerdict, Hook};
@@ -25,7 +26,7 @@ use ringwall_ruleset::nftables::read::{self, Sets, State, filter, script};
 use ringwall_ruleset::nftables::{Confirm, Generation, Loading, TABLE};
 use ringwall_ruleset::{Path, Verdict};
 
-use effects::Expected;
+use effects::{Expected, is_plain_jump};
 use meaning::{Meaning, Outcome};
 
 /// Boxes that the comparison of one node may look at.
@@ -115,20 +116,41 @@ struct Proof<'a> {
 }
 
 /// Who decides while the generation is enforced, and after it has fallen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Decider<'a> {
-    /// How a reject is told depends on whether the packet is TCP.
-    Ours { outcome: Outcome<'a>, is_tcp: bool },
+    Ours(Outcome<'a>),
     /// The generation before.
     Before(Generation),
     /// Nobody: there was none before.
     Nobody,
 }
 
+/// What must become of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Must<'a> {
+    decider: Decider<'a>,
+    /// How a reject is told depends on it.
+    is_tcp: bool,
+    verdict: Verdict,
+    /// The number of the statements that it meets.
+    effects: usize,
+}
+
+/// Equal lists of statements have equal numbers.
+#[derive(Default)]
+struct Numbers(HashMap<Vec<String>, usize>);
+
+impl Numbers {
+    fn of<'t>(&mut self, texts: impl Iterator<Item = &'t String>) -> usize {
+        let next = self.0.len();
+        *self.0.entry(texts.cloned().collect()).or_insert(next)
+    }
+}
+
 impl<'a> Proof<'a> {
     /// The enforced part: everything but rules that only watch.
     fn enforced(&self, state: &State<'_>) -> Result<(), Unproved> {
-        self.compare(state, |path| self.meaning.table(path))
+        self.compare(state, false)
     }
 
     /// Rules that only watch: the same once more, each of them deciding.
@@ -144,10 +166,10 @@ impl<'a> Proof<'a> {
         refuse(&diagnostics)?;
         let mut state = state.clone();
         refuse(&state.apply(&deciding))?;
-        self.compare(&state, |path| self.meaning.watched(path))
+        self.compare(&state, true)
     }
 
-    fn compare<'m>(&self, state: &State<'_>, table: impl Fn(Path) -> Table<Outcome<'m>>) -> Result<(), Unproved> {
+    fn compare(&self, state: &State<'_>, is_watched: bool) -> Result<(), Unproved> {
         let does = filter(state, Sets::Free).map_err(|diagnostic| Unproved::Text(diagnostic.message))?;
         let is_dispatch = |text: &str| {
             let current = self.loading.installed.current;
@@ -156,68 +178,100 @@ impl<'a> Proof<'a> {
         if let Some(unknown) = does.unknown.iter().find(|unknown| !is_dispatch(&unknown.text)) {
             return Err(Unproved::Statement { line: unknown.line, text: unknown.text.clone() });
         }
+        let mut effects = Numbers::default();
+        let numbers: Vec<usize> = does.effects.iter().map(|texts| effects.of(texts.iter().filter(|text| !is_plain_jump(text)))).collect();
         for path in Path::ALL {
             let chain = does.chains.iter().find(|chain| chain.hook == hook(path) && chain.table == format!("inet {TABLE}"));
             let chain = chain.ok_or_else(|| Unproved::Frame { what: format!("no base chain for {}", path.short()) })?;
             let expected = Expected::new(self.meaning, path);
-            let must = self.switched(table(path), &expected);
-            let same = |must: Option<&Decider<'_>>, does_: Option<&Decision>| match (must, does_) {
-                (Some(must), Some(decision)) => self.agrees(&expected, must, decision, &does),
+            let must = self.switched(self.meaning.table(path), is_watched, &expected, &mut effects);
+            let same = |must: Option<&Must<'_>>, decision: Option<&Decision>| match (must, decision) {
+                (Some(must), Some(decision)) => match (must.decider, decision.verdict) {
+                    (Decider::Before(generation), FilterVerdict::Elsewhere(unknown)) => {
+                        self::is_dispatch(generation, path, &does.unknown[unknown].text)
+                    }
+                    (Decider::Nobody, FilterVerdict::Decided(Verdict::Accept)) => decision.rule.is_none(),
+                    (Decider::Ours(_), FilterVerdict::Decided(verdict)) => {
+                        (must.verdict, must.effects) == (verdict, numbers[decision.effects])
+                    }
+                    _ => false,
+                },
                 _ => false,
             };
-            let found = must
-                .difference(&chain.decisions, same, &mut Budget::new(STEPS))
-                .map_err(|exhausted| Unproved::Unknown { path, exhausted })?;
-            if let Some(change) = found.v4.first() {
-                return Err(self.counterexample(path, change, &must.v4, &chain.decisions.v4, &does, &expected));
-            }
-            if let Some(change) = found.v6.first() {
-                return Err(self.counterexample(path, change, &must.v6, &chain.decisions.v6, &does, &expected));
+            for slice in self.slices(path) {
+                let (must, does_here) = (sliced(&must, &slice), sliced(&chain.decisions, &slice));
+                let found = must
+                    .difference(&does_here, same, &mut Budget::new(STEPS))
+                    .map_err(|exhausted| Unproved::Unknown { path, exhausted })?;
+                if let Some(change) = found.v4.first() {
+                    return Err(self.counterexample(change, &slice, &must.v4, &does_here.v4, &does, &expected));
+                }
+                if let Some(change) = found.v6.first() {
+                    return Err(self.counterexample(change, &slice, &must.v6, &does_here.v6, &does, &expected));
+                }
             }
         }
         Ok(())
     }
 
+    /// All packets of a path in disjoint parts, of which each is a smaller question: by the dead-man switch, and
+    /// by whether a port was published for them.
+    fn slices(&self, path: Path) -> Vec<Vec<(Variable, IntervalSet<u128>)>> {
+        let mut slices = Vec::new();
+        let live = match self.loading.confirm {
+            Confirm::Never => Vec::new(),
+            Confirm::Within(_) => {
+                let armed = Variable::Holds(format!("meta nfproto @{}_armed", self.loading.generation).into());
+                slices.push(vec![(armed.clone(), truth(false))]);
+                vec![(armed, truth(true))]
+            }
+        };
+        if self.meaning.is_for_containers(path) {
+            let translated = Variable::Holds("ct status dnat".into());
+            let own = [false, true].map(|holds| (translated.clone(), truth(holds)));
+            slices.extend(own.map(|own| live.iter().cloned().chain([own]).collect()));
+        } else {
+            slices.push(live);
+        }
+        slices
+    }
+
     /// With the dead-man switch: armed, this generation decides, else what was there before.
-    fn switched<'m>(&self, table: Table<Outcome<'m>>, expected: &Expected) -> Table<Decider<'m>> {
+    fn switched<'m>(&self, table: &Table<Outcome<'m>>, is_watched: bool, expected: &Expected, effects: &mut Numbers) -> Table<Must<'m>> {
         let mut all = Table::default();
         if let Confirm::Within(_) = self.loading.confirm {
             let armed = Variable::Holds(format!("meta nfproto @{}_armed", self.loading.generation).into());
-            let before = self.loading.installed.current.map_or(Decider::Nobody, Decider::Before);
+            let decider = self.loading.installed.current.map_or(Decider::Nobody, Decider::Before);
+            let before = Must { decider, is_tcp: false, verdict: Verdict::Accept, effects: 0 };
             all.v4.extend(Matches::any().and(armed.clone(), &truth(false)).map(|matches| Row { matches, decision: before }));
             all.v6.extend(Matches::any().and(armed, &truth(false)).map(|matches| Row { matches, decision: before }));
         }
-        all.v4.extend(table.v4.into_iter().flat_map(|row| ours(row, expected)));
-        all.v6.extend(table.v6.into_iter().flat_map(|row| ours(row, expected)));
+        let mut known = HashMap::new();
+        let mut must = |outcome: Outcome<'m>, is_tcp: bool| {
+            let (verdict, effects) = *known.entry((outcome.key(), is_tcp)).or_insert_with(|| {
+                (expected.verdict(&outcome), effects.of(expected.effects(&outcome, is_tcp).iter()))
+            });
+            Must { decider: Decider::Ours(outcome), is_tcp, verdict, effects }
+        };
+        extend(&mut all.v4, &table.v4, is_watched, &mut must);
+        extend(&mut all.v6, &table.v6, is_watched, &mut must);
         all
-    }
-
-    fn agrees(&self, expected: &Expected, must: &Decider<'_>, does: &Decision, all: &Filter) -> bool {
-        match (must, does.verdict) {
-            (Decider::Before(generation), FilterVerdict::Elsewhere(unknown)) => {
-                is_dispatch(*generation, expected.path, &all.unknown[unknown].text)
-            }
-            (Decider::Nobody, FilterVerdict::Decided(Verdict::Accept)) => does.rule.is_none(),
-            (Decider::Ours { outcome, is_tcp }, FilterVerdict::Decided(verdict)) => {
-                expected.verdict(outcome) == verdict && expected.has_effects(outcome, *is_tcp, &all.effects[does.effects])
-            }
-            _ => false,
-        }
     }
 
     fn counterexample<A: Address>(
         &self,
-        path: Path,
         change: &Change<A>,
-        must: &[Row<A, Decider<'_>>],
+        slice: &[(Variable, IntervalSet<u128>)],
+        must: &[Row<A, Must<'_>>],
         does: &[Row<A, Decision>],
         all: &Filter,
         expected: &Expected,
     ) -> Unproved {
-        let must = match change.before.map(|row| &must[row].decision) {
-            Some(Decider::Ours { outcome, is_tcp }) => expected.describe(outcome, *is_tcp),
-            Some(Decider::Before(generation)) => format!("that {generation} decides"),
-            Some(Decider::Nobody) => "that nothing is enforced".into(),
+        let must = change.before.map(|row| &must[row].decision);
+        let must = match must.map(|must| (must.decider, must.is_tcp)) {
+            Some((Decider::Ours(outcome), is_tcp)) => expected.describe(&outcome, is_tcp),
+            Some((Decider::Before(generation), _)) => format!("that {generation} decides"),
+            Some((Decider::Nobody, _)) => "that nothing is enforced".into(),
             None => "nothing".into(),
         };
         let decision = change.after.map(|row| &does[row].decision);
@@ -233,18 +287,54 @@ impl<'a> Proof<'a> {
             }
         };
         let line = rule.map(|rule| rule.line);
-        Unproved::Packet(Box::new(Counterexample { path, packet: change.matches.witness(), must, does, line }))
+        let whole = change.matches.clone();
+        let whole = slice.iter().fold(whole, |packets, (variable, values)| packets.and(variable.clone(), values).unwrap_or(packets));
+        let packet = whole.witness();
+        Unproved::Packet(Box::new(Counterexample { path: expected.path, packet, must, does, line }))
     }
 }
 
-/// A row of the policy's; one that rejects is two, TCP first.
-fn ours<'m, A: Address>(row: Row<A, Outcome<'m>>, expected: &Expected) -> impl Iterator<Item = Row<A, Decider<'m>>> {
-    let outcome = row.decision;
-    let is_reject = expected.verdict(&outcome) == Verdict::Reject;
+/// The rows of one part of all packets, without what they then need not ask.
+fn sliced<D: Copy>(table: &Table<D>, slice: &[(Variable, IntervalSet<u128>)]) -> Table<D> {
+    fn rows<A: Address, D: Copy>(rows: &[Row<A, D>], slice: &[(Variable, IntervalSet<u128>)]) -> Vec<Row<A, D>> {
+        let within = |row: &Row<A, D>| {
+            let asked = |(variable, values): &(Variable, IntervalSet<u128>)| {
+                row.matches.conditions.values(variable).is_none_or(|own| !own.is_disjoint(values))
+            };
+            slice.iter().all(asked).then(|| {
+                let mut matches = row.matches.clone();
+                for (variable, values) in slice {
+                    // A set that holds only a part of the slice is still asked for.
+                    if matches.conditions.values(variable).is_some_and(|own| values.is_subset(own)) {
+                        matches.conditions = matches.conditions.without(variable);
+                    }
+                }
+                Row { matches, decision: row.decision }
+            })
+        };
+        rows.iter().filter_map(within).collect()
+    }
+    Table { v4: rows(&table.v4, slice), v6: rows(&table.v6, slice) }
+}
+
+/// The policy's rows; one that rejects is two, TCP first.
+fn extend<'m, A: Address>(
+    all: &mut Vec<Row<A, Must<'m>>>,
+    rows: &[Row<A, Outcome<'m>>],
+    is_watched: bool,
+    must: &mut impl FnMut(Outcome<'m>, bool) -> Must<'m>,
+) {
     let tcp = Matches::from(Cube { upper: UpperCube::protocol(Protocol::TCP), ..Cube::any() });
-    let reset = is_reject.then(|| row.matches.intersection(&tcp)).flatten();
-    let reset = reset.map(|matches| Row { matches, decision: Decider::Ours { outcome, is_tcp: true } });
-    reset.into_iter().chain([Row { matches: row.matches, decision: Decider::Ours { outcome, is_tcp: false } }])
+    for row in rows.iter().filter(|row| is_watched || !row.decision.is_watched()) {
+        let matches = row.matches.clone();
+        let decision = must(row.decision, false);
+        if decision.verdict == Verdict::Reject
+            && let Some(matches) = matches.intersection(&tcp)
+        {
+            all.push(Row { matches, decision: must(row.decision, true) });
+        }
+        all.push(Row { matches, decision });
+    }
 }
 
 /// Whether the text sends packets of a path to what an older generation says of it.
