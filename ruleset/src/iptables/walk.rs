@@ -19,13 +19,15 @@ use crate::meaning::Verdict;
 
 /// Rules evaluated, each time for each part of the packets that get there. With 100,000 rules, most
 /// real rulesets need fewer than a million.
-pub(super) const STEPS_MAX: u64 = 5_000_000;
+pub(super) const STEPS_MAX: u64 = 2_000_000;
 /// Rows of all tables of a text.
 pub(super) const ROWS_MAX: usize = 2_000_000;
 /// Parts into which RETURNs may take apart what is left of a chain.
 const PARTS_MAX: usize = 32;
 /// Statements listed for one decision; what is more is named as not followed.
 const EFFECTS_MAX: usize = 300;
+/// Calls whose conditions are listed with a statement.
+const CALLS_MAX: usize = 12;
 
 pub(super) struct Chain<A> {
     pub rules: Vec<Step<A>>,
@@ -99,8 +101,8 @@ struct Frame<A> {
     leaves: bool,
     /// Index of the list of effects at the call; of a copy, of those that hold again after it.
     effects: usize,
-    /// How packets get here.
-    condition: String,
+    /// The rule that called it, in its caller.
+    call: Option<(usize, usize)>,
 }
 
 /// The rows of the base chain `chain`, with its policy at the end. `place` tells tables apart in the
@@ -113,7 +115,7 @@ pub(super) fn rows<A: Address>(
     place: &str,
     books: &mut Books<'_>,
 ) -> Result<Vec<Row<A, Decision>>, TooMuch> {
-    let mut walk = Walk { chains, policy, sides, place, books, rows: Vec::new(), seen: HashMap::new(), effects: 0 };
+    let mut walk = Walk { chains, policy, sides, place, books, rows: Vec::new(), seen: HashMap::new(), effects: 0, elsewhere: HashMap::new() };
     walk.all(chain)?;
     let decision = walk.policy();
     walk.rows.push(Row { matches: Matches::any(), decision });
@@ -132,12 +134,14 @@ struct Walk<'a, 'b, A> {
     seen: HashMap<String, usize>,
     /// The list of what packets have met so far.
     effects: usize,
+    /// By rule, its place among what is not known.
+    elsewhere: HashMap<usize, usize>,
 }
 
 impl<A: Address> Walk<'_, '_, A> {
     fn all(&mut self, base: usize) -> Result<(), TooMuch> {
         let first =
-            Frame { is_base: true, chain: base, next: 0, here: vec![Matches::any()], leaves: false, effects: 0, condition: String::new() };
+            Frame { is_base: true, chain: base, next: 0, here: vec![Matches::any()], leaves: false, effects: 0, call: None };
         let mut frames = vec![first];
         while let Some(frame) = frames.last_mut() {
             let Some(step) = self.chains[frame.chain].rules.get(frame.next).filter(|_| !frame.here.is_empty()) else {
@@ -163,8 +167,9 @@ impl<A: Address> Walk<'_, '_, A> {
             }
             self.books.met.insert(step.rule, Met::ByPackets);
             if let Some(effect) = &step.effect {
-                self.effects = self.with_effect(effect, &frame.condition, step);
+                self.effects = self.with_effect(effect, &frames, step);
             }
+            let frame = frames.last_mut().expect("it is there");
             match step.then {
                 Then::Pass => {}
                 Then::Decide(_) | Then::Elsewhere(_) => {
@@ -181,9 +186,8 @@ impl<A: Address> Walk<'_, '_, A> {
                 }
                 Then::Return => self.take_out(&mut frames, &asked, is_all, there, None, step.rule)?,
                 Then::Jump(to) | Then::Goto(to) => {
-                    let own = if step.condition.is_empty() { String::new() } else { format!("{} ", step.condition) };
-                    let condition = format!("{}{own}", frame.condition);
-                    let call = Frame { is_base: false, chain: to, next: 0, here: there.clone(), leaves: false, effects: self.effects, condition };
+                    let called = Some((frame.chain, frame.next - 1));
+                    let call = Frame { is_base: false, chain: to, next: 0, here: there.clone(), leaves: false, effects: self.effects, call: called };
                     match step.then {
                         Then::Goto(_) => self.take_out(&mut frames, &asked, is_all, there, Some(call), step.rule)?,
                         _ => frames.push(call),
@@ -338,15 +342,17 @@ impl<A: Address> Walk<'_, '_, A> {
     }
 
     fn elsewhere(&mut self, rule: usize, why: &'static str) -> usize {
+        if let Some(known) = self.elsewhere.get(&rule) {
+            return *known;
+        }
         let (line, text) = (self.books.lines)(rule);
         self.books.unknown.push(Unknown { text, line, why });
+        self.elsewhere.insert(rule, self.books.unknown.len() - 1);
         self.books.unknown.len() - 1
     }
 
-    /// The list of effects with one more.
-    fn with_effect(&mut self, effect: &str, condition: &str, step: &Step<A>) -> usize {
-        let own = if step.condition.is_empty() { String::new() } else { format!("{} ", step.condition) };
-        let text = format!("{condition}{own}{effect}");
+    /// The list of effects with one more, with the conditions of the way to it.
+    fn with_effect(&mut self, effect: &str, frames: &[Frame<A>], step: &Step<A>) -> usize {
         let mut list = self.books.effects[self.effects].clone();
         if list.len() >= EFFECTS_MAX {
             let (line, text) = (self.books.lines)(step.rule);
@@ -355,7 +361,14 @@ impl<A: Address> Walk<'_, '_, A> {
             }
             return self.effects;
         }
-        list.push(text);
+        let base = frames.iter().rposition(|frame| frame.is_base).unwrap_or(0);
+        let calls: Vec<_> = frames[base..].iter().filter_map(|frame| frame.call).collect();
+        let mut words = if calls.len() > CALLS_MAX { vec!["…"] } else { Vec::new() };
+        let near = &calls[calls.len().saturating_sub(CALLS_MAX)..];
+        words.extend(near.iter().map(|(chain, rule)| &*self.chains[*chain].rules[*rule].condition));
+        words.extend([&*step.condition, effect]);
+        words.retain(|word| !word.is_empty());
+        list.push(words.join(" "));
         self.books.effects.push(list);
         self.books.effects.len() - 1
     }
