@@ -42,7 +42,7 @@ pub fn iptables(flows: usize, seed: u64, now: u64) -> Result<Tally> {
             };
             tally.nodes += 1;
             testbed.restore(texts.v4(), texts.v6())?;
-            let loaded = Loaded { case: case.clone(), node, ruleset, generation: Generation(1), fallen: Vec::new() };
+            let loaded = Loaded { case: case.clone(), node, ruleset: ruleset.into_inner(), generation: Generation(1), fallen: Vec::new() };
             compare(testbed, &mut random, &loaded, now, seed, &mut tally)?;
         }
     }

@@ -164,9 +164,9 @@ impl Run<'_, '_> {
 
     pub fn loaded(&mut self, case: &Case, generation: Generation, fallen: &[Generation]) -> Result<Loaded> {
         let name = format!("n{}", self.testbed.world.zone);
-        let node = case.policy.nodes.get(name.as_str())?.clone();
+        let node = case.policy.nodes.get(name.as_str()).ok_or("no such node")?.clone();
         let (ruleset, _) = ringwall_compile::compile(&case.policy, &name)?;
-        Ok(Loaded { case: case.clone(), node, ruleset, generation, fallen: fallen.to_vec() })
+        Ok(Loaded { case: case.clone(), node, ruleset: ruleset.into_inner(), generation, fallen: fallen.to_vec() })
     }
 
     pub fn load(&mut self, loaded: &Loaded, confirm: Confirm) -> Result<()> {
