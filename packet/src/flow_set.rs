@@ -38,7 +38,8 @@ impl UpperCube {
             protocol if protocol.is_icmp() => source.is_full(),
             _ => source.is_full() && destination.is_full(),
         };
-        let all = protocol.intervals().iter().all(|interval| (interval.first()..=interval.last()).all(has));
+        let all = destination.is_full() && source.is_full()
+            || protocol.intervals().iter().all(|interval| (interval.first()..=interval.last()).all(has));
         all.then_some(Self { protocol, destination, source })
     }
 
