@@ -7,11 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use ringwall_packet::{Address, Budget, Conditions, Exhausted, Family, Matches, Row, Table, Variable, Witness, interface};
+use ringwall_packet::{
+    Address, AddressSet, Budget, Conditions, Exhausted, Family, Matches, Row, Table, UpperSet, Variable, Witness, interface,
+};
+use ringwall_policy::receivable;
 use ringwall_ruleset::Path;
 use ringwall_ruleset::filter::Filter;
 
-use super::way::{Fate, Outcome, Rows, pass};
+use super::way::{Fate, Outcome, Rows, for_itself, pass};
 use crate::question::disjoint;
 use crate::words::Packets;
 
@@ -53,12 +56,13 @@ pub struct Part {
 }
 
 /// Answers for one way. The packets are disjoint, without conditions. What is `given` holds for all of
-/// them and is said no more; all else is not known.
+/// them and is said no more, nor that what comes in for no multicast address is for an address of the
+/// machine's own; all else is not known.
 pub fn can(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, budget: &mut Budget) -> Result<Can, Exhausted> {
-    let parts = pass(filter, path, &packets.where_holds(given), budget)?;
+    let passed = passed(filter, path, packets, given, budget)?;
     let of = |is_wanted: &dyn Fn(Fate) -> bool| {
         let mut all = Packets::default();
-        parts.iter().filter(|(outcome, _)| is_wanted(outcome.fate)).for_each(|(_, packets)| all.extend(packets));
+        passed.iter().filter(|passed| is_wanted(passed.outcome.fate)).for_each(|passed| all.extend(&passed.packets));
         all
     };
     let (accepted, refused) = (of(&|fate| !fate.refuses()), of(&|fate| !fate.accepts()));
@@ -74,17 +78,54 @@ pub fn can(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, b
         _ => Answer::Partly,
     };
     let on = if depending.is_empty() { BTreeSet::new() } else { essential(&accepted, &refused) };
-    let elsewhere = parts.iter().filter_map(|(outcome, _)| match outcome.fate {
+    let elsewhere = passed.iter().filter_map(|passed| match passed.outcome.fate {
         Fate::Elsewhere(what) => Some(what),
         Fate::Decided(_) => None,
     });
     let elsewhere = elsewhere.collect();
-    let part = |(outcome, packets): (Outcome, Packets)| {
-        let witness = shown(packets.witness()?, &packets, given);
-        Some(Part { outcome, packets: packets.beyond(given), witness })
-    };
-    let parts = parts.into_iter().filter_map(part).collect();
+    let part = |passed: Passed| Part { outcome: passed.outcome, packets: passed.said, witness: passed.witness };
+    let parts = passed.into_iter().map(part).collect();
     Ok(Can { path, answer, parts, open, closed, depending, on, elsewhere })
+}
+
+/// Packets with the same outcome.
+pub(super) struct Passed {
+    pub outcome: Outcome,
+    pub packets: Packets,
+    /// The same, without what is known anyway.
+    pub said: Packets,
+    pub witness: Witness,
+}
+
+/// What becomes of packets of which some things are known.
+pub(super) fn passed(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, budget: &mut Budget) -> Result<Vec<Passed>, Exhausted> {
+    let many = receivable(None);
+    let to = |destination: &AddressSet| {
+        let mut rows = Table::default();
+        rows.push(&AddressSet::full(), destination, &UpperSet::any(), &Conditions::default(), ());
+        packets.within(&rows)
+    };
+    let at_home = for_itself(filter);
+    let (own, others) = match path == Path::Input && !at_home.is_empty() {
+        true => (to(&many.complement()), to(&many)),
+        false => (Packets::default(), packets.clone()),
+    };
+    let at_home = given.intersection(&at_home).unwrap_or_else(|| given.clone());
+    let mut all: Vec<Passed> = Vec::new();
+    for (packets, given) in [(own, &at_home), (others, given)] {
+        for (outcome, packets) in pass(filter, path, &packets.where_holds(given), budget)? {
+            let Some(witness) = packets.witness().map(|witness| shown(witness, &packets, given)) else { continue };
+            let said = packets.clone().beyond(given);
+            match all.iter_mut().find(|known| known.outcome == outcome) {
+                Some(known) => {
+                    known.packets.extend(&packets);
+                    known.said.extend(&said);
+                }
+                None => all.push(Passed { outcome, packets, said, witness }),
+            }
+        }
+    }
+    Ok(all)
 }
 
 impl Packets {

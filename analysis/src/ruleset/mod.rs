@@ -11,4 +11,4 @@ pub mod draft;
 pub mod others;
 mod way;
 
-pub use way::{By, Fate, Outcome, Way, chains, filtered, on_the_way, pass};
+pub use way::{By, Fate, Outcome, Way, chains, filtered, for_itself, on_the_way, pass};

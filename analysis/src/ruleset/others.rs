@@ -11,8 +11,8 @@ use ringwall_policy::{Decider, Node, Policy, receivable, uses_interface};
 use ringwall_ruleset::Path;
 use ringwall_ruleset::filter::Filter;
 
-use super::can::shown;
-use super::way::{Fate, Outcome, Rows, on_the_way, pass};
+use super::can::{Passed, passed};
+use super::way::{Fate, Outcome, Rows, on_the_way};
 use crate::question::{accepted, disjoint};
 use crate::words::Packets;
 
@@ -38,16 +38,12 @@ pub fn dropped(filter: &Filter, policy: &Policy, node: &Node, table: &Table<Deci
         let mut found: BTreeMap<(Outcome, bool), usize> = BTreeMap::new();
         let mut here: Vec<Dropped> = Vec::new();
         for piece in accepted(policy, table, &scope(policy, node, path), budget)? {
-            let packets = on_interfaces(&piece.packets, node, path).where_holds(&given);
-            for (outcome, packets) in pass(filter, path, &packets, budget)? {
-                if outcome.fate.accepts() {
-                    continue;
-                }
-                for (is_sure, packets) in by_certainty(packets, &outcome, &given) {
-                    let Some(witness) = packets.witness().map(|witness| shown(witness, &packets, &given)) else { continue };
-                    let packets = packets.beyond(&given);
+            let packets = on_interfaces(&piece.packets, node, path);
+            for passed in passed(filter, path, &packets, &given, budget)?.into_iter().filter(|passed| !passed.outcome.fate.accepts()) {
+                let Passed { outcome, said, witness, .. } = passed;
+                for (is_sure, packets) in by_certainty(&said, &outcome).into_iter().filter(|(_, packets)| !packets.is_empty()) {
                     let at = *found.entry((outcome.clone(), is_sure)).or_insert_with(|| {
-                        let outcome = outcome.clone();
+                        let (outcome, witness) = (outcome.clone(), packets.witness().unwrap_or_else(|| witness.clone()));
                         here.push(Dropped { path, outcome, allowed_by: BTreeSet::new(), packets: Packets::default(), witness, is_sure });
                         here.len() - 1
                     });
@@ -63,15 +59,12 @@ pub fn dropped(filter: &Filter, policy: &Policy, node: &Node, table: &Table<Deci
 }
 
 /// Those that are dropped whatever else they have, and the others.
-fn by_certainty(packets: Packets, outcome: &Outcome, given: &Conditions) -> [(bool, Packets); 2] {
-    if let Fate::Elsewhere(_) = outcome.fate {
-        return [(true, Packets::default()), (false, packets)];
+fn by_certainty(packets: &Packets, outcome: &Outcome) -> [(bool, Packets); 2] {
+    fn split<A: Rows>(packets: &Packets, is_known: bool) -> (Vec<Matches<A>>, Vec<Matches<A>>) {
+        A::packets(packets).iter().cloned().partition(|packets| is_known && packets.conditions.is_empty())
     }
-    fn split<A: Rows>(packets: &Packets, given: &Conditions) -> (Vec<Matches<A>>, Vec<Matches<A>>) {
-        let is_said = |packets: &Matches<A>| packets.conditions.iter().all(|(variable, values)| given.values(variable) == Some(values));
-        A::packets(packets).iter().cloned().partition(is_said)
-    }
-    let ((v4, others_v4), (v6, others_v6)) = (split(&packets, given), split(&packets, given));
+    let is_known = !matches!(outcome.fate, Fate::Elsewhere(_));
+    let ((v4, others_v4), (v6, others_v6)) = (split(packets, is_known), split(packets, is_known));
     [(true, Packets { v4, v6 }), (false, Packets { v4: others_v4, v6: others_v6 })]
 }
 

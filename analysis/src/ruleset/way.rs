@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use ringwall_packet::{Address, Budget, Conditions, Exhausted, IntervalSet, Matches, Row, Table, Variable, parts};
+use ringwall_packet::{Address, Budget, Conditions, Exhausted, IntervalSet, Matches, Row, Table, Variable, parts, truth};
 use ringwall_ruleset::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook};
 use ringwall_ruleset::{Path, Verdict};
 
@@ -105,6 +105,36 @@ pub fn on_the_way(path: Path) -> Conditions {
     };
     let conditions = Conditions::default().and(Variable::InputInterface, &input);
     conditions.and_then(|conditions| conditions.and(Variable::OutputInterface, &output)).expect("two variables")
+}
+
+/// What else all packets have that come in for an address of the machine's own: the routes of a host
+/// say so of its unicast addresses, whatever they are (RTN_LOCAL of linux/rtnetlink.h).
+pub fn for_itself(filter: &Filter) -> Conditions {
+    let rows = filter.chains.iter().flat_map(|chain| {
+        let v4 = chain.decisions.v4.iter().map(|row| &row.matches.conditions);
+        v4.chain(chain.decisions.v6.iter().map(|row| &row.matches.conditions))
+    });
+    let variables = rows.flat_map(Conditions::iter).map(|(variable, _)| variable);
+    let facts = variables.filter_map(|variable| Some((variable, is_local(variable)?)));
+    facts.fold(Conditions::default(), |all, (variable, values)| all.and(variable.clone(), &values).unwrap_or(all))
+}
+
+/// The values of a variable that is about the destination's type, when that is local.
+fn is_local(variable: &Variable) -> Option<IntervalSet<u128>> {
+    const TYPES: [&str; 9] = ["unspec", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit"];
+    const NAME: &str = "fib daddr type";
+    match variable {
+        Variable::Field(name) if &**name == NAME => Some(IntervalSet::single(2)),
+        Variable::Holds(text) => {
+            let asked = text.strip_prefix(NAME)?.trim();
+            let (is_not, asked) = asked.strip_prefix("!=").map_or((false, asked), |rest| (true, rest.trim()));
+            let asked = asked.strip_prefix('{').and_then(|list| list.strip_suffix('}')).unwrap_or(asked);
+            let asked: Vec<&str> = asked.split(',').map(str::trim).collect();
+            let is_read = asked.iter().all(|name| TYPES.contains(name));
+            is_read.then(|| truth(asked.contains(&"local") != is_not))
+        }
+        _ => None,
+    }
 }
 
 /// A family's rows of a chain.

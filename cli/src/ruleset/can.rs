@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ringwall_analysis::question::disjoint;
 use ringwall_analysis::ruleset::can::{Answer, Can, Part, can};
-use ringwall_analysis::ruleset::{Fate, filtered};
+use ringwall_analysis::ruleset::{Fate, filtered, for_itself};
 use ringwall_analysis::words::{Line, Packets, Words};
 use ringwall_packet::Exhausted;
 use ringwall_policy::Question;
@@ -142,6 +142,15 @@ impl Report<'_> {
         if self.answers.iter().all(|answer| answer.answer == first) { first } else { Answer::Partly }
     }
 
+    /// What all packets of a way have, in words.
+    fn given(&self, path: Path) -> String {
+        let words = self.args.given.words(path, self.args.state);
+        match path == Path::Input && !for_itself(&self.ruleset.filter).is_empty() {
+            true => format!("{words}, for an address of its own"),
+            false => words,
+        }
+    }
+
     fn lines(&self, packets: &Packets) -> Vec<Line> {
         self.words.lines(packets, self.packets)
     }
@@ -161,7 +170,7 @@ impl Report<'_> {
                 terminal.paint_data(style, answer_word(answer.answer)),
                 asked(self.question),
                 word(answer.path),
-                self.args.given.words(answer.path, self.args.state),
+                self.given(answer.path),
             ));
             for part in &answer.parts {
                 text.push('\n');
@@ -262,7 +271,7 @@ impl Report<'_> {
             let elsewhere = answer.elsewhere.iter().map(|what| self.ruleset.unknown_place(*what));
             json!({
                 "hook": word(answer.path),
-                "given": self.args.given.words(answer.path, self.args.state),
+                "given": self.given(answer.path),
                 "answer": answer_word(answer.answer),
                 "parts": self.parts(answer),
                 "open": lines(&answer.open),

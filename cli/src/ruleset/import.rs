@@ -32,6 +32,10 @@ pub struct DraftArgs {
     /// An address of the machine; once for each.
     #[arg(long, value_name = "ADDRESS", requires = "ruleset")]
     address: Vec<IpAddr>,
+    /// Where a rule refuses something only under a condition that a policy can't ask for (a rate, a mark,
+    /// a match that is not known), draft as if it were not there; what that opens is said at the end.
+    #[arg(long, requires = "ruleset")]
+    loose: bool,
 }
 
 /// A policy file, and how it ended.
@@ -53,20 +57,24 @@ pub fn run(args: &DraftArgs, terminal: &Terminal) -> Result<Drafted, Failure> {
     let addresses: AddressSet = args.address.iter().map(|address| address.to_canonical()).collect();
     let host = Host { name, addresses };
     let ruleset = Ruleset::read(&args.ruleset, terminal)?;
-    let drafted = draft(&ruleset.filter, &host, &mut Budget::new(STEPS)).map_err(|exhausted| unknown(&exhausted))?;
+    let drafted = draft(&ruleset.filter, &host, args.loose, &mut Budget::new(STEPS)).map_err(|exhausted| unknown(&exhausted))?;
     let place = |rule: usize| ruleset.place(rule);
     let exact = |ports: &[(Protocol, u16, u16)]| {
         ringwall_services::exact_name(ports).filter(|name| ringwall_services::canonical(name).is_some())
     };
     let written = text(&drafted, &ruleset.filter, &host, &place, &exact);
-    let proof = proved(&ruleset, &host, &written.text)?;
+    let proof = proved(&ruleset, &host, &written.text, args.loose)?;
     let mut out = String::new();
     header(&mut out, &ruleset);
     out.push_str(&written.text);
     footer(&mut out, &ruleset, &drafted, &written.unsaid, &proof);
     let left_out = drafted.left_out.len() + written.unsaid.len();
     let closed: usize = proof.closed.iter().map(|(_, packets)| lines(packets).len()).sum();
-    let mut summary = format!("import: {} rules; its rules open nothing that the ruleset does not", written.rules);
+    let mut summary = format!("import: {} rules", written.rules);
+    summary.push_str(match proof.opened.is_empty() {
+        true => "; they open nothing that the ruleset does not",
+        false => "; they open what the ruleset refuses under conditions of its own, see the end",
+    });
     match closed {
         0 => summary.push_str(", and nothing is missing of what comes in and goes out"),
         count => {
@@ -85,7 +93,7 @@ pub fn run(args: &DraftArgs, terminal: &Terminal) -> Result<Drafted, Failure> {
 }
 
 /// Reads the draft back and holds it against the rules that it comes from.
-fn proved(ruleset: &Ruleset, host: &Host, text: &str) -> Result<Proof, Failure> {
+fn proved(ruleset: &Ruleset, host: &Host, text: &str, is_loose: bool) -> Result<Proof, Failure> {
     let mistake = |message: String| Failure::new(Exit::Failure, message).help("nothing was written; this is a mistake of ours, please report it");
     let input = Input { name: "draft".into(), text: text.to_owned() };
     let parsed = ringwall_policy_file::parse(&[input], &Values::default(), now());
@@ -95,8 +103,8 @@ fn proved(ruleset: &Ruleset, host: &Host, text: &str) -> Result<Proof, Failure> 
     };
     let proof = prove(&ruleset.filter, &policy, host, now(), &mut Budget::new(STEPS)).map_err(|exhausted| unknown(&exhausted))?;
     match proof.opened.first() {
-        Some((path, witness)) => Err(mistake(format!("the draft would open, at {}, what the ruleset does not: {witness}", word(*path)))),
-        None => Ok(proof),
+        Some((path, _, witness)) if !is_loose => Err(mistake(format!("the draft would open, at {}, what the ruleset does not: {witness}", word(*path)))),
+        _ => Ok(proof),
     }
 }
 
@@ -114,7 +122,7 @@ fn header(out: &mut String, ruleset: &Ruleset) {
     comment(out, &format!("Drafted from {} by ringwall {}.", ruleset.files.join(", "), env!("CARGO_PKG_VERSION")));
     comment(out, "");
     comment(out, "Nothing is enforced yet: `stage: audit` only counts what the rules would do.");
-    comment(out, "It says which new connections the machine takes and makes; its rules open no more than those did.");
+    comment(out, "It says which new connections the machine takes and makes.");
     comment(out, "Give the groups names that mean something, look through the comments at the end, run");
     comment(out, "`ringwall check`, then take the stage out.");
     out.push('\n');
@@ -139,6 +147,10 @@ fn footer(out: &mut String, ruleset: &Ruleset, drafted: &Draft, unsaid: &[String
         "What the machine passes on is not drafted; give the node its `routes:` and rules for these:",
         forwarded(ruleset).into_iter().map(rule).collect(),
     );
+    for (path, packets, _) in &proof.opened {
+        let lines = lines(packets).iter().map(Line::to_string).collect();
+        list(out, &format!("Refused by the ruleset at {}, under the conditions here, and opened by the policy:", word(*path)), lines);
+    }
     for (path, packets) in &proof.closed {
         let lines = lines(packets).iter().map(Line::to_string).collect();
         list(out, &format!("The whole of what the ruleset lets pass at {} and the policy does not:", word(*path)), lines);
@@ -152,7 +164,7 @@ fn footer(out: &mut String, ruleset: &Ruleset, drafted: &Draft, unsaid: &[String
         comment(out, "To go without, add:");
         comment(out, &format!("  floor: {{ without: [{}] }}", names.join(", ")));
     }
-    if proof.closed.is_empty() {
+    if proof.closed.is_empty() && proof.opened.is_empty() {
         out.push('\n');
         comment(out, "For new connections between the machine and others, the policy and the ruleset are the same.");
     }

@@ -4,6 +4,7 @@ pub mod can;
 pub mod import;
 pub mod others;
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ use crate::terminal::{Exit, Terminal, count};
 
 /// Far more than any machine's rules take.
 const MAX_BYTES: u64 = 256 << 20;
+
+/// Of so many things that are not understood it is looked up what they are.
+const UNKNOWN_MAX: usize = 1_000;
 
 /// One machine's rules.
 pub struct Ruleset {
@@ -134,20 +138,16 @@ impl Ruleset {
 
     /// Statements that change what later rules see, which is not followed.
     pub fn not_followed(&self) -> Vec<String> {
-        let asked = self.filter.chains.iter().flat_map(|chain| {
-            let v4 = chain.decisions.v4.iter().map(|row| &row.matches.conditions);
-            v4.chain(chain.decisions.v6.iter().map(|row| &row.matches.conditions))
-        });
-        let mut variables = std::collections::HashSet::new();
-        for conditions in asked {
-            for (variable, _) in conditions.iter() {
-                if let Variable::Holds(text) = variable {
-                    variables.insert(text.to_string());
-                }
-            }
-        }
-        let others = self.filter.unknown.iter().enumerate().filter(|(_, unknown)| unknown.line > 0 && !variables.contains(&unknown.text));
-        others.map(|(at, unknown)| format!("{}: {}", self.unknown_place(at), unknown.why)).collect()
+        let filter = &self.filter;
+        let rules: HashSet<&str> = filter.rules.iter().map(|rule| rule.text.as_str()).collect();
+        // A match that is not understood stands among the conditions of a statement, not at its end.
+        let is_statement = |text: &str| {
+            let mut last = filter.effects.iter().filter_map(|list| list.last());
+            rules.contains(text) || last.any(|effect| effect.ends_with(text))
+        };
+        let all = filter.unknown.iter().enumerate().take(UNKNOWN_MAX);
+        let statements = all.filter(|(_, unknown)| unknown.line > 0 && is_statement(&unknown.text));
+        statements.map(|(at, unknown)| format!("{}: {}", self.unknown_place(at), unknown.why)).collect()
     }
 
     /// A variable that an answer depends on: what it is, and where it stands.

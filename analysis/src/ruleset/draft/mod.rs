@@ -58,12 +58,15 @@ pub struct Rule {
 }
 
 /// Drafts what the machine's own traffic may do: in and out. What it passes on is no part of it.
-pub fn draft(filter: &Filter, host: &Host, budget: &mut Budget) -> Result<Draft, Exhausted> {
+///
+/// A rule that refuses something under a condition that a policy can't ask for refuses it always in the
+/// draft; if it `is_loose`, never.
+pub fn draft(filter: &Filter, host: &Host, is_loose: bool, budget: &mut Budget) -> Result<Draft, Exhausted> {
     let mut draft = Draft::default();
-    for path in [Path::Input, Path::Output] {
-        let way = Way::new(filter, path, budget)?;
-        steps::rules::<std::net::Ipv4Addr>(&way, host, path, &mut draft, budget)?;
-        steps::rules::<std::net::Ipv6Addr>(&way, host, path, &mut draft, budget)?;
+    for scope in steps::Scope::all(filter, host) {
+        let way = Way::new(filter, scope.path, budget)?;
+        steps::rules::<std::net::Ipv4Addr>(&way, &scope, is_loose, &mut draft, budget)?;
+        steps::rules::<std::net::Ipv6Addr>(&way, &scope, is_loose, &mut draft, budget)?;
     }
     draft.rules = pieces::merged(std::mem::take(&mut draft.rules));
     let used: BTreeSet<usize> = draft.rules.iter().flat_map(|rule| rule.from.iter().copied()).collect();

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use ringwall_packet::{
-    Budget, Conditions, Cube, Exhausted, Family, IntervalSet, Matches, Protocol, Row, State, UpperCube, Variable, interface, parts,
+    AddressSet, Budget, Conditions, Cube, Exhausted, Family, IntervalSet, Matches, Row, State, UpperCube, Variable, interface, parts,
 };
 use ringwall_policy::receivable;
 use ringwall_ruleset::Path;
+use ringwall_ruleset::filter::Filter;
 
 use super::proof::Set;
 use super::{Draft, Host, Rule};
-use crate::ruleset::way::{Fate, Outcome, Rows, Way, on_the_way};
+use crate::ruleset::way::{Fate, Outcome, Rows, Way, for_itself, on_the_way};
 use crate::words::conditions;
 
 /// A row of packets that are new connections, as far as a policy can say it.
@@ -25,14 +26,36 @@ struct Step<A> {
 /// So many interfaces are named one by one.
 const INTERFACES: usize = 16;
 
-/// Packets that a policy speaks of on a way: between the machine and others.
-pub(super) fn scope<A: Set>(host: &Host, path: Path) -> Cube<A> {
-    let local = A::of(&host.addresses).clone();
-    let others = local.complement();
-    match path {
-        Path::Output => Cube { source: local, destination: others, ..Cube::any() },
-        // What is sent to many comes in as well.
-        _ => Cube { source: others, destination: local.union(A::of(&receivable(None))), ..Cube::any() },
+/// Packets that a policy speaks of: some of those between the machine and others.
+pub(super) struct Scope {
+    pub path: Path,
+    source: AddressSet,
+    destination: AddressSet,
+    /// What all of them have.
+    pub given: Conditions,
+    /// They come in for multicast and broadcast addresses.
+    pub is_for_many: bool,
+}
+
+impl Scope {
+    pub fn cube<A: Set>(&self) -> Cube<A> {
+        Cube { source: A::of(&self.source).clone(), destination: A::of(&self.destination).clone(), ..Cube::any() }
+    }
+
+    /// In for its own addresses, in for many, and out.
+    pub fn all(filter: &Filter, host: &Host) -> Vec<Self> {
+        let own = &host.addresses;
+        let (others, many) = (own.complement(), receivable(None).difference(own));
+        let given = |path| {
+            let new = on_the_way(path).and(Variable::State, &State::New.values().into()).expect("two variables");
+            new.and(sides(path).0, &foreign()).expect("some interface")
+        };
+        let for_itself = given(Path::Input).intersection(&for_itself(filter)).expect("other variables");
+        vec![
+            Self { path: Path::Input, source: others.clone(), destination: own.clone(), given: for_itself, is_for_many: false },
+            Self { path: Path::Input, source: others.clone(), destination: many, given: given(Path::Input), is_for_many: true },
+            Self { path: Path::Output, source: own.clone(), destination: others, given: given(Path::Output), is_for_many: false },
+        ]
     }
 }
 
@@ -49,18 +72,20 @@ pub(super) fn foreign() -> IntervalSet<u128> {
     IntervalSet::from_iter([0, interface("lo").expect("a short name")]).complement()
 }
 
-pub(super) fn rules<A: Rows + Set>(way: &Way, host: &Host, path: Path, draft: &mut Draft, budget: &mut Budget) -> Result<(), Exhausted> {
-    let scope = scope::<A>(host, path);
-    if scope.source.is_empty() || scope.destination.is_empty() {
+/// Adds the rules for packets of a family.
+pub(super) fn rules<A: Rows + Set>(way: &Way, scope: &Scope, is_loose: bool, draft: &mut Draft, budget: &mut Budget) -> Result<(), Exhausted> {
+    let path = scope.path;
+    let whole = scope.cube::<A>();
+    if whole.source.is_empty() || whole.destination.is_empty() {
         return Ok(());
     }
     let mut steps = Vec::new();
     for row in A::rows(&way.table) {
-        let part = step(row, way.outcome(row.decision), path, &scope, &mut steps, draft);
+        let part = step(row, way.outcome(row.decision), scope, is_loose, &mut steps, draft);
         let Some(part) = part else { continue };
         // What is said of it narrows it to what others leave of it, and they accept that too.
-        let whole = Matches { cube: part.step.cube.clone(), conditions: known(path) };
-        let all = parts(A::rows(&way.table), &whole, budget)?;
+        let packets = Matches { cube: part.step.cube.clone(), conditions: scope.given.clone() };
+        let all = parts(A::rows(&way.table), &packets, budget)?;
         let accepts = |row: Option<usize>| row.is_some_and(|row| way.outcome(A::rows(&way.table)[row].decision).fate.accepts());
         if all.iter().all(|part| accepts(part.row)) {
             steps.push(part.step);
@@ -80,31 +105,24 @@ pub(super) fn rules<A: Rows + Set>(way: &Way, host: &Host, path: Path, draft: &m
     let rows: Vec<Row<A, usize>> =
         steps.iter().enumerate().map(|(at, step)| Row { matches: matches(step.cube.clone(), step.via), decision: at }).collect();
     let mut decided: Vec<Vec<Matches<A>>> = steps.iter().map(|_| Vec::new()).collect();
-    for part in parts(&rows, &matches(scope.clone(), None), budget)? {
+    for part in parts(&rows, &matches(whole, None), budget)? {
         if let Some(row) = part.row {
             decided[row].push(part.matches);
         }
     }
     let mut allowed: Vec<Matches<A>> = Vec::new();
     for (step, _) in steps.iter().zip(&decided).filter(|(step, decided)| step.accepts && !decided.is_empty()) {
-        if is_built_in(&step.cube.upper, A::FAMILY) {
+        if is_built_in(&step.cube.upper, A::FAMILY, path) {
             draft.built_in.extend(&step.from);
             continue;
         }
-        let Some(cube) = narrowed(step, &scope, host) else { continue };
-        allowed.push(matches(cube.clone(), step.via));
-        draft.rules.push(rule(cube, step.via, path, true, &step.from));
-    }
-    let many = A::of(&receivable(None)).difference(A::of(&host.addresses));
-    let is_for_many = |packets: &Matches<A>| !packets.cube.destination.is_disjoint(&many);
-    // What is sent to many needs no deny where nothing of it is allowed.
-    let is_own = path == Path::Input && !allowed.iter().any(is_for_many);
-    let denied = |mut cube: Cube<A>, via, from: &BTreeSet<usize>| {
-        if is_own {
-            cube.destination = cube.destination.difference(&many);
+        // A rule for whatever comes in is not about what is sent to many.
+        if scope.is_for_many && A::of(&scope.destination).is_subset(&step.cube.destination) {
+            continue;
         }
-        (!cube.destination.is_empty()).then(|| rule(cube, via, path, false, from))
-    };
+        allowed.push(matches(step.cube.clone(), step.via));
+        draft.rules.push(rule(step.cube.clone(), step.via, path, true, &step.from));
+    }
     for (step, decided) in steps.iter().zip(&decided).filter(|(step, _)| !step.accepts) {
         budget.spend((decided.len() * allowed.len()) as u64)?;
         let needed: Vec<&Matches<A>> = decided.iter().filter(|refused| allowed.iter().any(|allowed| !allowed.is_disjoint(refused))).collect();
@@ -114,27 +132,15 @@ pub(super) fn rules<A: Rows + Set>(way: &Way, host: &Host, path: Path, draft: &m
         let whole = matches(step.cube.clone(), step.via);
         let all = parts(&rows, &whole, budget)?;
         if all.iter().all(|part| part.row.is_none_or(|row| !steps[row].accepts)) {
-            draft.rules.extend(denied(step.cube.clone(), step.via, &step.from));
+            draft.rules.push(rule(step.cube.clone(), step.via, path, false, &step.from));
             continue;
         }
         for refused in needed {
             let only = refused.conditions.values(&own).and_then(IntervalSet::only);
-            draft.rules.extend(denied(refused.cube.clone(), only, &step.from));
+            draft.rules.push(rule(refused.cube.clone(), only, path, false, &step.from));
         }
     }
     Ok(())
-}
-
-/// What an allow says of a step: a rule for everybody's packets to the machine is about its own addresses.
-fn narrowed<A: Set>(step: &Step<A>, scope: &Cube<A>, host: &Host) -> Option<Cube<A>> {
-    let mut cube = step.cube.clone();
-    if cube.destination == scope.destination {
-        let own = cube.destination.intersection(A::of(&host.addresses));
-        if !own.is_empty() {
-            cube.destination = own;
-        }
-    }
-    (!cube.destination.is_empty()).then_some(cube)
 }
 
 fn rule<A: Set>(cube: Cube<A>, via: Option<u128>, path: Path, allows: bool, from: &BTreeSet<usize>) -> Rule {
@@ -168,18 +174,23 @@ struct PartOf<A> {
 fn step<A: Rows + Set>(
     row: &Row<A, usize>,
     outcome: &Outcome,
-    path: Path,
-    scope: &Cube<A>,
+    scope: &Scope,
+    is_loose: bool,
     steps: &mut Vec<Step<A>>,
     draft: &mut Draft,
 ) -> Option<PartOf<A>> {
-    let cube = row.matches.cube.intersection(scope)?;
+    let path = scope.path;
+    let cube = row.matches.cube.intersection(&scope.cube())?;
     let from: BTreeSet<usize> = outcome.told().iter().filter_map(|by| by.rule).collect();
     let accepts = outcome.fate.accepts();
-    let (own, other) = sides(path);
+    let (own, _) = sides(path);
     let mut unsaid = Vec::new();
     let mut interfaces = foreign();
     for (variable, values) in row.matches.conditions.iter() {
+        let given = scope.given.values(variable);
+        if given.is_some_and(|given| given.is_disjoint(values)) && *variable != Variable::State && *variable != own {
+            return None;
+        }
         if *variable == Variable::State {
             // Only new connections are a matter of policy: what follows them is let through, what
             // conntrack finds invalid is not.
@@ -187,13 +198,9 @@ fn step<A: Rows + Set>(
                 draft.built_in.extend(&from);
                 return None;
             }
-        } else if *variable == other {
-            if !values.contains(0) {
-                return None;
-            }
         } else if *variable == own {
             interfaces = interfaces.intersection(values);
-        } else {
+        } else if given.is_none_or(|given| !given.is_subset(values)) {
             unsaid.push(conditions::text(variable, values, A::FAMILY));
         }
     }
@@ -210,7 +217,18 @@ fn step<A: Rows + Set>(
     let mut named: Vec<u128> = if is_whole { Vec::new() } else { singles.map(|interval| interval.first()).collect() };
     named.truncate(INTERFACES);
     let is_named = named.len() == interfaces.intervals().len();
+    if accepts && is_built_in(&cube.upper, A::FAMILY, path) && unsaid.iter().all(|unsaid| unsaid.starts_with("ip6 hoplimit 255")) {
+        draft.built_in.extend(&from);
+        return None;
+    }
+    if !accepts && is_loose && !unsaid.is_empty() {
+        let lost = unsaid.iter().map(|unsaid| format!("not closed, since a policy can't ask for this: {unsaid}"));
+        draft.left_out.extend(from.iter().flat_map(|rule| lost.clone().map(|lost| (Some(*rule), lost))));
+        return None;
+    }
     if !accepts {
+        // What is sent to many is closed but for what rules name.
+        unsaid.retain(|_| !scope.is_for_many);
         let lost = unsaid.iter().map(|unsaid| format!("closed whatever it is, since a policy can't ask for this: {unsaid}"));
         draft.left_out.extend(from.iter().flat_map(|rule| lost.clone().map(|lost| (Some(*rule), lost))));
         match is_named {
@@ -233,12 +251,6 @@ fn step<A: Rows + Set>(
     None
 }
 
-/// What all packets have that a policy speaks of.
-pub(super) fn known(path: Path) -> Conditions {
-    let new = on_the_way(path).and(Variable::State, &State::New.values().into()).expect("two variables");
-    new.and(sides(path).0, &foreign()).expect("some interface")
-}
-
 /// Whether a policy can name it: letters, digits and `. _ -`.
 fn is_plain(value: u128) -> bool {
     let bytes = value.to_be_bytes();
@@ -247,14 +259,11 @@ fn is_plain(value: u128) -> bool {
     bytes[end..].iter().all(|byte| *byte == 0) && ringwall_policy::Name::new(name).is_some()
 }
 
-/// Neighbour discovery and multicast listeners (RFC 4890 §4.4.1): the floor opens these as far as IPv6
-/// needs them.
-fn is_built_in(upper: &UpperCube, family: Family) -> bool {
-    const TYPES: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];
-    if upper.protocols().only() != Some(Protocol::ICMPV6.0) || family != Family::V6 {
-        return false;
-    }
-    let types: IntervalSet<u16> = TYPES.iter().flat_map(|kind| UpperCube::icmp(Family::V6, *kind, None).destination_ports().intervals().to_vec()).collect();
-    upper.destination_ports().is_subset(&types)
+/// Neighbour discovery, multicast listeners and the DHCP client: the floor opens these.
+fn is_built_in(upper: &UpperCube, family: Family, path: Path) -> bool {
+    super::proof::floor(family, path).iter().any(|(_, uppers, _)| {
+        let ports: IntervalSet<u16> = uppers.iter().flat_map(|floor| floor.destination_ports().intervals().to_vec()).collect();
+        let is_one = |floor: &UpperCube| upper.protocols() == floor.protocols() && upper.source_ports().is_subset(floor.source_ports());
+        uppers.first().is_some_and(is_one) && upper.destination_ports().is_subset(&ports)
+    })
 }
-
