@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringwall_packet::{AddressSet, Family};
-use ringwall_policy::{Action, Stage};
+use ringwall_policy::{Action, Rule, Stage};
 use ringwall_ruleset::Path;
 use ringwall_ruleset::nftables::read::{Installed, State, TableName};
 use ringwall_ruleset::nftables::{BLOCKS_TABLE, Confirm, Generation, LOG_GROUP, Loading, TABLE};
@@ -73,7 +73,13 @@ pub fn check(meaning: &Meaning<'_>, state: &State<'_>, loading: &Loading<'_>) ->
             && !(*kind == "element" && of.contains("_names"))
     };
     let fixed: Declared = filtering.iter().filter(|(key, _)| is_fixed(key)).map(|(key, texts)| (key.clone(), texts.clone())).collect();
-    equal(&expected_filtering(meaning, loading), &fixed)?;
+    let deciding = Path::ALL.map(|path| (path, meaning.rules_on(path).into_values().collect()));
+    let all = Path::ALL.map(|path| (path, meaning.policy.rules.iter().collect()));
+    let needed = expected_filtering(meaning, loading, &deciding, |path| meaning.is_managed_on(path));
+    let possible = expected_filtering(meaning, loading, &all, |_| meaning.policy.management.is_some());
+    // A rule that no packet of this node's can match may have its objects, or none.
+    let allowed: Declared = fixed.into_iter().filter(|(key, texts)| needed.contains_key(key) || possible.get(key) != Some(texts)).collect();
+    equal(&needed, &allowed)?;
     // What the generation before needs is still there, all else is gone.
     let stays = |of: &String| matches!(loading.confirm, Confirm::Within(_)) && Generation::of_name(of).is_some() && Generation::of_name(of) == loading.installed.current;
     for of in others {
@@ -193,7 +199,7 @@ fn elements(set: &AddressSet, family: Family) -> Vec<String> {
     }
 }
 
-fn expected_filtering(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared {
+fn expected_filtering(meaning: &Meaning<'_>, loading: &Loading<'_>, rules: &[(Path, Vec<&Rule>); 3], is_managed: impl Fn(Path) -> bool) -> Declared {
     let mut all = Declared::new();
     let generation = loading.generation;
     add(&mut all, "table", TABLE, "");
@@ -202,8 +208,7 @@ fn expected_filtering(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared 
         add(&mut all, "set", format!("probe_pass{digit}"), format!("type {key}; flags timeout; size 65536"));
         add(&mut all, "set", format!("probe_watch{digit}"), format!("type {key}; flags timeout; size 65536"));
     }
-    let rules = Path::ALL.map(|path| (path, meaning.rules_on(path)));
-    let on_any = || rules.iter().flat_map(|(path, rules)| rules.values().map(|rule| (*rule, *path)));
+    let on_any = || rules.iter().flat_map(|(path, rules)| rules.iter().map(|rule| (*rule, *path)));
     for name in on_any().flat_map(|(rule, path)| meaning.names_of(rule, path)).collect::<BTreeSet<_>>() {
         for digit in ['4', '6'] {
             add(&mut all, "set", format!("{generation}_names{digit}_{name}"), format!("type ipv{digit}_addr; flags timeout; size 1024"));
@@ -223,7 +228,7 @@ fn expected_filtering(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared 
         if !meaning.is_for_containers(path) {
             counters.insert(format!("{own}_untracked"));
         }
-        if meaning.is_managed_on(path) {
+        if is_managed(path) {
             counters.insert(format!("{own}_r_management"));
         }
         for (rule, _) in on_any().filter(|(_, on)| *on == path) {

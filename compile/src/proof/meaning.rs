@@ -137,7 +137,7 @@ impl<'a> Meaning<'a> {
     }
 
     /// DNS names that a rule asks for on a path.
-    pub fn names_of(&self, rule: &'a Rule, path: Path) -> Vec<&'a str> {
+    pub fn names_of<'r>(&self, rule: &'r Rule, path: Path) -> Vec<&'r str> {
         let from = match path {
             Path::Input => return Vec::new(),
             Path::Output => &self.local,
@@ -145,10 +145,6 @@ impl<'a> Meaning<'a> {
         };
         let asked = rule.directions().filter(|(source, _)| !source.addresses.is_disjoint(from));
         asked.flat_map(|(_, destination)| &destination.names).map(String::as_str).collect()
-    }
-
-    pub fn has_answers(&self, path: Path) -> bool {
-        self.outcomes(path).any(|outcome| matches!(outcome, Outcome::Untracked))
     }
 
     fn states(&self, table: &mut Table<Outcome<'a>>) {

@@ -26,7 +26,7 @@ use ringwall_ruleset::nftables::read::{self, Sets, State, filter, script};
 use ringwall_ruleset::nftables::{Confirm, Generation, Loading, TABLE};
 use ringwall_ruleset::{Path, Verdict};
 
-use effects::{Expected, is_plain_jump};
+use effects::{Expected, is_plain_jump, without_jump};
 use meaning::{Meaning, Outcome};
 
 /// Boxes that the comparison of one node may look at.
@@ -141,9 +141,9 @@ struct Must<'a> {
 struct Numbers(HashMap<Vec<String>, usize>);
 
 impl Numbers {
-    fn of<'t>(&mut self, texts: impl Iterator<Item = &'t String>) -> usize {
+    fn of(&mut self, texts: impl Iterator<Item = String>) -> usize {
         let next = self.0.len();
-        *self.0.entry(texts.cloned().collect()).or_insert(next)
+        *self.0.entry(texts.collect()).or_insert(next)
     }
 }
 
@@ -179,7 +179,7 @@ impl<'a> Proof<'a> {
             return Err(Unproved::Statement { line: unknown.line, text: unknown.text.clone() });
         }
         let mut effects = Numbers::default();
-        let numbers: Vec<usize> = does.effects.iter().map(|texts| effects.of(texts.iter().filter(|text| !is_plain_jump(text)))).collect();
+        let numbers: Vec<usize> = does.effects.iter().map(|texts| effects.of(texts.iter().filter(|text| !is_plain_jump(text)).map(|text| without_jump(text)))).collect();
         for path in Path::ALL {
             let chain = does.chains.iter().find(|chain| chain.hook == hook(path) && chain.table == format!("inet {TABLE}"));
             let chain = chain.ok_or_else(|| Unproved::Frame { what: format!("no base chain for {}", path.short()) })?;
@@ -249,7 +249,7 @@ impl<'a> Proof<'a> {
         let mut known = HashMap::new();
         let mut must = |outcome: Outcome<'m>, is_tcp: bool| {
             let (verdict, effects) = *known.entry((outcome.key(), is_tcp)).or_insert_with(|| {
-                (expected.verdict(&outcome), effects.of(expected.effects(&outcome, is_tcp).iter()))
+                (expected.verdict(&outcome), effects.of(expected.effects(&outcome, is_tcp).into_iter()))
             });
             Must { decider: Decider::Ours(outcome), is_tcp, verdict, effects }
         };
