@@ -1,8 +1,8 @@
 //! The manual of the questions, `spec/questions/*.md`, is this test.
 //!
-//! A `yaml NAME` block is a file that the page's commands find; in a `console` block each line that
-//! begins with `$` is a command, and what follows is what it prints, messages after data, and its
-//! exit code when that is not 0. `UPDATE_SPEC=1 cargo test` writes them anew.
+//! A block with a name, such as `yaml NAME`, is a file that the page's commands find; in a `console`
+//! block each line that begins with `$` is a command, and what follows is what it prints, messages
+//! after data, and its exit code when that is not 0. `UPDATE_SPEC=1 cargo test` writes them anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,7 +67,7 @@ fn expected(page: &Path, folder: &Path) -> (String, usize) {
                 std::fs::write(path, text).expect("a writable folder");
             }
             in_console = false;
-        } else if let Some(name) = fence.and_then(|info| info.strip_prefix("yaml ")) {
+        } else if let Some(name) = fence.and_then(|info| Some(info.split_once(' ')?.1)) {
             file = Some((folder.join(name), String::new()));
         } else if fence == Some("console") {
             in_console = true;

@@ -12,7 +12,7 @@ use ringwall_packet::{Budget, Cover, Exhausted, Family, Matches, Row, cover};
 use ringwall_ruleset::filter::Decision;
 
 use super::Rules;
-use super::rows::{Chains, InTable, Place, asks_unknown};
+use super::rows::{Chains, InTable, Outline, Place, asks_unknown};
 use crate::findings::{count, related};
 use crate::parallel;
 
@@ -69,10 +69,9 @@ fn takers(chains: &Chains<'_>, rule: usize, places: &[Place], gone: &Rules, budg
     let mut all = Rules::new();
     let mut budget = Budget::new(budget);
     for place in places {
-        let table = &chains.all[place.chain].1;
         let taken = match place.family {
-            Family::V4 => row_takers(chains, Ipv4Addr::rows(table), place.row, rule, gone, &mut all, &mut budget)?,
-            Family::V6 => row_takers(chains, Ipv6Addr::rows(table), place.row, rule, gone, &mut all, &mut budget)?,
+            Family::V4 => row_takers::<Ipv4Addr>(chains, *place, rule, gone, &mut all, &mut budget)?,
+            Family::V6 => row_takers::<Ipv6Addr>(chains, *place, rule, gone, &mut all, &mut budget)?,
         };
         if !taken {
             return Ok(None);
@@ -84,22 +83,24 @@ fn takers(chains: &Chains<'_>, rule: usize, places: &[Place], gone: &Rules, budg
 
 fn row_takers<A: InTable>(
     chains: &Chains<'_>,
-    rows: &[Row<A, Decision>],
-    at: usize,
+    place: Place,
     rule: usize,
     gone: &Rules,
     takers: &mut Rules,
     budget: &mut Budget,
 ) -> Result<bool, Exhausted> {
-    let own = &rows[at];
+    let at = place.row;
+    let (rows, outlines) = (A::rows(&chains.all[place.chain].1), A::outlines(chains, place.chain));
+    let (own, outline) = (&rows[at], &outlines[at]);
     if asks_unknown(&own.matches) {
         return Ok(false);
     }
+    let meets = |(row, other): &(&Row<A, Decision>, &Outline<A>)| outline.may_meet(other) && !own.matches.is_disjoint(&row.matches);
     let is_gone = |row: &Row<A, Decision>| row.decision.rule.is_some_and(|by| gone.contains(&by));
     let mut earlier: Option<Vec<&Matches<A>>> = None;
     let mut same: Vec<(usize, &Matches<A>)> = Vec::new();
-    for row in &rows[at + 1..] {
-        if row.decision.rule == Some(rule) || is_gone(row) || own.matches.is_disjoint(&row.matches) {
+    for (row, _) in rows.iter().zip(outlines).skip(at + 1).filter(meets) {
+        if row.decision.rule == Some(rule) || is_gone(row) {
             continue;
         }
         if let Some(by) = row.decision.rule.filter(|_| chains.does_the_same(row.decision, own.decision)) {
@@ -112,8 +113,8 @@ fn row_takers<A: InTable>(
         }
         let common = own.matches.intersection(&row.matches).expect("they are not disjoint");
         let earlier = earlier.get_or_insert_with(|| {
-            let before = rows[..at].iter().filter(|row| !is_gone(row) && !row.matches.is_disjoint(&own.matches));
-            before.map(|row| &row.matches).collect()
+            let before = rows.iter().zip(outlines).take(at).filter(meets).filter(|(row, _)| !is_gone(row));
+            before.map(|(row, _)| &row.matches).collect()
         });
         let by: Vec<&Matches<A>> = earlier.iter().copied().chain(same.iter().map(|(_, matches)| *matches)).collect();
         if let Cover::Not(_) = cover(&common, &by, budget)? {

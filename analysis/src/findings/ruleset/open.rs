@@ -8,24 +8,25 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_diagnostic::Diagnostic;
 use ringwall_packet::{
-    Address, AddressSet, Budget, Conditions, Cover, IntervalSet, Matches, Row, State, Variable, cover, interface, not_global,
+    Address, AddressSet, Budget, Conditions, Cover, Cube, IntervalSet, Matches, Protocol, State, UpperCube, Variable, cover,
+    interface, not_global,
 };
 use ringwall_ruleset::Verdict;
-use ringwall_ruleset::filter::{Decision, FilterVerdict, Hook};
+use ringwall_ruleset::filter::{FilterVerdict, Hook};
 
 use super::Rules;
 use super::rows::{Chains, InTable};
 use crate::exposure::is_public;
-use crate::findings::example::of_box;
+use crate::findings::example::{Global, of_box};
 use crate::findings::unknown;
 
 pub(super) fn findings(chains: &Chains<'_>, gone: &Rules, budget: u64) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut told = Rules::new();
-    for (base, table) in &chains.all {
+    for (chain, (base, _)) in chains.all.iter().enumerate() {
         if matches!(base.hook, Hook::Input | Hook::Forward) {
-            rules::<Ipv4Addr>(chains, &table.v4, gone, &mut told, &mut found, budget);
-            rules::<Ipv6Addr>(chains, &table.v6, gone, &mut told, &mut found, budget);
+            rules::<Ipv4Addr>(chains, chain, gone, &mut told, &mut found, budget);
+            rules::<Ipv6Addr>(chains, chain, gone, &mut told, &mut found, budget);
         }
     }
     let v4 = policies::<Ipv4Addr>(chains, budget);
@@ -76,7 +77,7 @@ impl Sources<Ipv6Addr> for AddressSet {
 
 fn rules<A: InTable>(
     chains: &Chains<'_>,
-    rows: &[Row<A, Decision>],
+    chain: usize,
     gone: &Rules,
     told: &mut Rules,
     found: &mut Vec<Diagnostic>,
@@ -85,14 +86,20 @@ fn rules<A: InTable>(
     AddressSet: Sources<A>,
 {
     let stranger = stranger::<A>();
+    let (rows, outlines) = (A::rows(&chains.all[chain].1), A::outlines(chains, chain));
     for (at, row) in rows.iter().enumerate() {
         let Some(rule) = row.decision.rule.filter(|rule| !gone.contains(rule) && !told.contains(rule)) else { continue };
         if row.decision.verdict != FilterVerdict::Decided(Verdict::Accept) || !is_wide(&row.matches) {
             continue;
         }
         let Some(packets) = row.matches.intersection(&stranger).filter(|packets| is_public(&AddressSet::with(&packets.cube.source))) else { continue };
-        let before: Vec<&Matches<A>> = rows[..at].iter().map(|row| &row.matches).collect();
-        match cover(&packets, &before, &mut Budget::new(budget)) {
+        let before = rows.iter().zip(outlines).take(at).filter(|(_, other)| outlines[at].may_meet(other));
+        let before: Vec<&Matches<A>> = before.map(|(row, _)| &row.matches).collect();
+        let left = match guess(&packets, &before) {
+            Some(left) => Ok(Cover::Not(left)),
+            None => cover(&packets, &before, &mut Budget::new(budget)),
+        };
+        match left {
             Ok(Cover::By(_)) => {}
             Ok(Cover::Not(left)) => {
                 told.insert(rule);
@@ -109,10 +116,27 @@ fn rules<A: InTable>(
     }
 }
 
+/// A packet that none of the rows takes, of a few that often are: sooner found than by looking for all.
+fn guess<A: Global>(packets: &Matches<A>, before: &[&Matches<A>]) -> Option<Matches<A>> {
+    const PORTS: [u16; 4] = [443, 8_080, 31_337, 61_001];
+    const SOURCES: usize = 8;
+    let sources = packets.cube.source.intervals();
+    let usual = A::global().first();
+    let destination = if packets.cube.destination.contains(usual) { usual } else { packets.cube.destination.first()? };
+    let few = sources.iter().step_by(sources.len().div_ceil(SOURCES)).flat_map(|interval| [interval.first(), interval.last()]).filter(|source| *source != destination);
+    let points = few.flat_map(|source| PORTS.map(|port| (source, port)));
+    let mut points = points.filter_map(|(source, port)| {
+        let upper = UpperCube::ports(Protocol::TCP, IntervalSet::single(port))?.intersection(&packets.cube.upper)?;
+        let cube = Cube { source: IntervalSet::single(source), destination: IntervalSet::single(destination), upper };
+        Some(Matches { cube, conditions: packets.conditions.clone() })
+    });
+    points.find(|point| before.iter().all(|row| row.is_disjoint(point)))
+}
+
 /// Whether a row has all ports of TCP, and asks nothing but conntrack's state.
 fn is_wide<A: Address>(matches: &Matches<A>) -> bool {
     let upper = &matches.cube.upper;
-    upper.protocols().contains(ringwall_packet::Protocol::TCP.0)
+    upper.protocols().contains(Protocol::TCP.0)
         && upper.destination_ports().is_full()
         && upper.source_ports().is_full()
         && matches.conditions.iter().all(|(variable, _)| *variable == Variable::State)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ringwall_packet::{Family, Matches, Row, Table, Variable, truth};
+use ringwall_packet::{Cube, Family, IntervalSet, Matches, Point, Row, Table, Variable, truth};
 use ringwall_ruleset::filter::{BaseChain, Decision, Filter, FilterVerdict};
 
 use crate::findings::example::Global;
@@ -17,6 +17,43 @@ pub(super) struct Chains<'a> {
     pub all: Vec<(&'a BaseChain, Table<Decision>)>,
     /// By rule, where its rows are.
     pub places: BTreeMap<usize, Vec<Place>>,
+    /// By chain, for each row.
+    outlines: Vec<(Vec<Outline<Ipv4Addr>>, Vec<Outline<Ipv6Addr>>)>,
+}
+
+/// Between which ends a row's fields lie: most pairs of rows that have nothing in common are told by
+/// this, some twenty times faster than by their sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outline<A> {
+    source: (A, A),
+    destination: (A, A),
+    ports: (u16, u16),
+    protocols: (u8, u8),
+}
+
+impl<A: Point> Outline<A> {
+    pub fn of(matches: &Matches<A>) -> Self {
+        fn ends<P: Point>(set: &IntervalSet<P>) -> (P, P) {
+            match set.intervals() {
+                [first, .., last] => (first.first(), last.last()),
+                [only] => (only.first(), only.last()),
+                [] => (P::MAX, P::MIN),
+            }
+        }
+        let Cube { source, destination, upper } = &matches.cube;
+        let (ports, protocols) = (ends(upper.destination_ports()), ends(upper.protocols()));
+        Self { source: ends(source), destination: ends(destination), ports, protocols }
+    }
+
+    pub fn may_meet(&self, other: &Self) -> bool {
+        fn meet<P: Ord>(one: &(P, P), other: &(P, P)) -> bool {
+            one.0 <= other.1 && other.0 <= one.1
+        }
+        meet(&self.destination, &other.destination)
+            && meet(&self.source, &other.source)
+            && meet(&self.ports, &other.ports)
+            && meet(&self.protocols, &other.protocols)
+    }
 }
 
 /// Of a row: which chain, which family, which row.
@@ -30,11 +67,16 @@ pub(super) struct Place {
 /// The rows of one family.
 pub(super) trait InTable: Global {
     fn rows(table: &Table<Decision>) -> &[Row<Self, Decision>];
+    fn outlines<'c>(chains: &'c Chains<'_>, chain: usize) -> &'c [Outline<Self>];
 }
 
 impl InTable for Ipv4Addr {
     fn rows(table: &Table<Decision>) -> &[Row<Self, Decision>] {
         &table.v4
+    }
+
+    fn outlines<'c>(chains: &'c Chains<'_>, chain: usize) -> &'c [Outline<Self>] {
+        &chains.outlines[chain].0
     }
 }
 
@@ -42,12 +84,16 @@ impl InTable for Ipv6Addr {
     fn rows(table: &Table<Decision>) -> &[Row<Self, Decision>] {
         &table.v6
     }
+
+    fn outlines<'c>(chains: &'c Chains<'_>, chain: usize) -> &'c [Outline<Self>] {
+        &chains.outlines[chain].1
+    }
 }
 
 impl<'a> Chains<'a> {
     pub fn new(filter: &'a Filter) -> Self {
         let mut places: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
-        let mut all = Vec::new();
+        let (mut all, mut outlines) = (Vec::new(), Vec::new());
         for (chain, base) in filter.chains.iter().enumerate() {
             let mut table = base.decisions.clone();
             uncertain(&mut table.v4);
@@ -62,9 +108,11 @@ impl<'a> Chains<'a> {
                     }
                 }
             }
+            let v4 = table.v4.iter().map(|row| Outline::of(&row.matches)).collect();
+            outlines.push((v4, table.v6.iter().map(|row| Outline::of(&row.matches)).collect()));
             all.push((base, table));
         }
-        Self { filter, all, places }
+        Self { filter, all, places, outlines }
     }
 
     pub fn decision(&self, place: Place) -> Decision {

@@ -113,11 +113,11 @@ fn a_plan_goes_on_trial_like_a_policy() {
     rig.ringwall("node", &["apply", &path]).failed(1, &["no management path is known"]);
     rig.ringwall("node", &["apply", &path, "--management", "198.51.100.9"]).failed(1, &["would cut the management path"]);
     rig.ringwall("node", &["apply", &path, "--no-management", "--confirm", "1s"]).done();
-    rig.open(&["user -> node: tcp/81"]);
     assert!(until(SOON, || rig.status("node")["trial"].is_null()));
     rig.open(&["user -> node: tcp/80"]);
     // A trial that fell leaves the base where it was.
     rig.ringwall("node", &["apply", &path, "--no-management"]).done();
+    rig.open(&["user -> node: tcp/81"]);
     rig.ringwall("node", &["apply", &path, "--no-management"]).failed(1, &["g1 was enforced when it was made, and g3 is enforced now"]);
     rig.ringwall("node", &["confirm"]).done();
     rig.open(&["user -> node: tcp/81"]);

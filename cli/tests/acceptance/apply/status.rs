@@ -49,6 +49,16 @@ fn other_programs_chains_are_named_and_left_alone() {
             { "table": "inet third", "chain": "passing", "hook": "forward", "priority": -200, "policy": "accept" },
         ])
     );
+    // What of it they would drop is said at once, by rule, with a packet; and of nothing else.
+    let dropped = "allowed by the policy, but dropped by table ip other, the policy of chain incoming at input";
+    for text in [&ran.err, &status.out] {
+        assert!(text.contains(dropped) && text.contains("admins -> node  80/tcp (http) (IPv4 only)"), "{text}");
+        assert!(!text.contains("users -> node  80/tcp"), "{text}");
+        assert!(text.contains("such as tcp 198.51.100.9:50000 -> 192.0.2.10:80"), "{text}");
+    }
+    let told = &rig.status("node")["dropped_by_others"];
+    assert_eq!(told.as_array().map(Vec::len), Some(1), "{told}");
+    assert_eq!((&told[0]["certain"], &told[0]["hook"]), (&serde_json::json!(true), &serde_json::json!("input")), "{told}");
     // An accept of ours is not theirs.
     rig.place("node-v4", "node", &["192.0.2.10"]);
     rig.open(&["user -> node: tcp/80"]);
