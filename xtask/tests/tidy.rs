@@ -151,15 +151,16 @@ fn what_must_stay_out_stays_out() {
     assert!(reached["ringwall-cli"].contains("granit-parser"), "the closure is followed");
 }
 
-/// Clocks, files, sockets and threads are for the shell: `folder.rs` is the policy file's.
+/// Clocks, files and sockets are for the shell: `folder.rs` is the policy file's. Work may be shared
+/// out over scoped threads, which end before their caller does; none lives on, and none waits.
 #[test]
 fn pure_crates_are_pure() {
-    const PURE: [&str; 9] = [
+    const PURE: [&str; 10] = [
         "packet/src/", "diagnostic/src/", "policy/src/", "policy/lint/src/", "policy/import/src/", "policy/services/src/",
-        "policy/file/src/", "ruleset/src/", "compile/src/",
+        "policy/file/src/", "ruleset/src/", "compile/src/", "analysis/src/",
     ];
-    const WORLD: [&str; 7] =
-        ["std::fs", "std::process", "std::thread", "std::env", "SystemTime", "Instant::now", "TcpStream"];
+    const WORLD: [&str; 8] =
+        ["std::fs", "std::process", "thread::spawn", "thread::sleep", "std::env", "SystemTime", "Instant::now", "TcpStream"];
     let mut breaches = Vec::new();
     for (name, path) in files() {
         if is_source(&name) && PURE.iter().any(|pure| name.starts_with(pure)) && name != "policy/file/src/folder.rs" {

@@ -97,13 +97,13 @@ fn r000_03_tls_from_1_2_on() {
 
     // A server that agrees to 1.1 at most fails, one that agrees to 1.2 passes.
     let rig = platform();
+    let listener = rig.host("agent-1").run(|| TcpListener::bind("192.0.2.65:443").unwrap()).unwrap();
     for (version, passes) in [(0x0302, false), (0x0303, true)] {
-        let listener = rig.host("agent-1").run(|| TcpListener::bind("192.0.2.65:443").unwrap()).unwrap();
         let plan = tls_plan();
         let report = std::thread::scope(|scope| {
-            scope.spawn(|| answer_hello(&listener, version));
+            scope.spawn(|| answer_hellos(&listener, version));
             let out = rig.host("gateway-1").output(env!("CARGO_BIN_EXE_ringwall"), &["probe"], &plan).unwrap();
-            // Whoever waits for a connection that never came is let go.
+            // A connection that says nothing ends it.
             let _ = rig.host("agent-1").run(|| std::net::TcpStream::connect("192.0.2.65:443"));
             out
         });
@@ -121,18 +121,23 @@ fn tls_plan() -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// Takes one connection and answers its ClientHello with a ServerHello of this version (RFC 5246 §7.4.1.3).
-fn answer_hello(listener: &TcpListener, version: u16) {
-    let (mut stream, _) = listener.accept().unwrap();
-    let _ = stream.read(&mut [0; 2048]);
+/// Answers each ClientHello with a ServerHello of this version (RFC 5246 §7.4.1.3), until one who says nothing comes.
+fn answer_hellos(listener: &TcpListener, version: u16) {
     let [major, minor] = version.to_be_bytes();
     // TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, which both sides of 1.2 know; no extensions.
     let hello = [&[major, minor][..], &[7; 32], &[0], &[0xc0, 0x2f], &[0]].concat();
     let length = u8::try_from(hello.len()).unwrap();
     let handshake = [&[2, 0, 0, length][..], &hello].concat();
     let length = u8::try_from(handshake.len()).unwrap();
-    let _ = stream.write_all(&[&[22, major, minor, 0, length][..], &handshake].concat());
-    let _ = stream.read(&mut [0; 2048]);
+    let record = [&[22, major, minor, 0, length][..], &handshake].concat();
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        if !matches!(stream.read(&mut [0; 2048]), Ok(1..)) {
+            return;
+        }
+        let _ = stream.write_all(&record);
+        let _ = stream.read(&mut [0; 2048]);
+    }
 }
 
 #[test]
