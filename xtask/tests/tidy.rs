@@ -101,6 +101,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("ruleset", &["packet", "diagnostic"], "what a node enforces can be judged without the policy that it came from"),
     ("compile", &["packet", "diagnostic", "policy", "ruleset"], "the one place where policy meets ruleset"),
     ("analysis", &["packet", "diagnostic", "policy", "ruleset"], "questions about policies and rulesets, whoever wrote them"),
+    (
+        "controller",
+        &["packet", "diagnostic", "policy", "policy-file", "ruleset", "compile", "analysis", "services", "protocol", "api"],
+        "it compiles, proves and keeps, and reaches no kernel",
+    ),
     ("node", &["packet", "ruleset"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
     ("lab", &["packet"], "a lab is a place for tests, of any part"),
 ];

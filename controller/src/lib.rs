@@ -1,0 +1,18 @@
+//! The controller of a fleet: who belongs to it, and what is kept.
+//!
+//! In: tokens, certificates, changes that somebody answers for. Out: certificates, and a store that
+//! loses nothing that it acknowledged. Never: a decision about what a policy allows.
+
+pub mod access;
+pub mod agent;
+pub mod assignment;
+pub mod audit;
+pub mod change;
+pub mod event;
+pub mod fleet;
+pub mod id;
+pub mod revision;
+pub mod rollout;
+pub mod setting;
+pub mod time;
+pub mod token;
