@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod protocol;
 mod test;
 mod tools;
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask demo           the whole story on this machine: guides to policies to enforced, probed nodes
 cargo xtask test           every test
+cargo xtask protocol       the Rust code of protocol/proto, again
 cargo xtask bench [NAME]   both sides of a comparison, and the ratio; without a name, what there is
 cargo xtask bench analysis [FILE...]   the same with lists of rules in ClassBench's format";
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["demo"] => tools::ensure().and_then(|()| demo::run()),
+        ["protocol"] => protocol::run(),
         ["test", ref more @ ..] => tools::ensure().and_then(|()| test::run(more)),
         ["bench"] => bench::run(&[]),
         ["bench", ..] if cfg!(debug_assertions) => optimised(&arguments),

@@ -107,6 +107,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         "it compiles, proves and keeps, and reaches no kernel",
     ),
     ("node", &["packet", "ruleset"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
+    ("protocol", &["packet", "ruleset"], "what is said over the wire is a ruleset, not the policy or the machine"),
     ("lab", &["packet"], "a lab is a place for tests, of any part"),
 ];
 
@@ -119,7 +120,10 @@ const NEVER: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["node"],
-        &["ringwall-policy", "ringwall-policy-file", "granit-parser", "serde-saphyr", "pulldown-cmark", "sqlx"],
+        &[
+            "ringwall-policy", "ringwall-policy-file", "ringwall-protocol", "granit-parser", "serde-saphyr", "pulldown-cmark", "sqlx",
+            "prost", "tonic",
+        ],
         "what runs as root on every machine is small, and parses nothing that an operator writes",
     ),
     (&["cli"], &["ringwall-lab", "xtask"], "nobody installs a test's tools"),
@@ -210,7 +214,8 @@ fn codes(text: &str) -> Vec<String> {
 fn files_can_be_read_in_one_sitting() {
     const MOST_LINES: usize = 900;
     let mut breaches = Vec::new();
-    for (name, path) in files().into_iter().filter(|(name, _)| is_source(name)) {
+    let is_read = |name: &str| is_source(name) && !name.contains("/generated/");
+    for (name, path) in files().into_iter().filter(|(name, _)| is_read(name)) {
         let lines = read(&path).lines().count();
         if lines > MOST_LINES {
             breaches.push(format!("{name} has {lines} lines"));
