@@ -13,6 +13,7 @@ use crate::agent::Place;
 use crate::assignment::{self, NewAssignment};
 use crate::audit::Audited;
 use crate::event::NewEvent;
+use crate::fleet::Fleet;
 use crate::id::{
     AccessId, AgentId, AssignmentNumber, Digest, EventNumber, NodeName, RevisionNumber, RolloutNumber, SettingName, TokenId,
 };
@@ -24,6 +25,8 @@ use crate::token::{Claim, Token};
 /// A change of what is wanted or trusted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
+    /// The first of all, once.
+    Found(Fleet),
     CreateToken(Token),
     RevokeToken(TokenId),
     /// A token is used and an agent is there, both or neither.
@@ -71,6 +74,7 @@ impl Change {
     /// Its name in the audit log.
     pub fn name(&self) -> &'static str {
         match self {
+            Change::Found(_) => "found",
             Change::CreateToken(_) => "create_token",
             Change::RevokeToken(_) => "revoke_token",
             Change::Enrol(_) => "enrol",

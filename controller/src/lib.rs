@@ -14,5 +14,6 @@ pub mod id;
 pub mod revision;
 pub mod rollout;
 pub mod setting;
+pub mod store;
 pub mod time;
 pub mod token;
