@@ -6,3 +6,4 @@
 pub mod apply;
 pub mod kernel;
 pub mod probe;
+pub mod reconciler;
