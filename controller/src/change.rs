@@ -116,7 +116,7 @@ pub enum Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     Nothing,
-    /// The standing that an agent enrolled with is in the inventory.
+    /// An agent that enrolled or renewed: its certificate may go out.
     Agent(AgentId),
     Revision(RevisionNumber),
     /// In the order of the asked.

@@ -11,6 +11,7 @@ pub mod change;
 pub mod event;
 pub mod fleet;
 pub mod id;
+pub mod identity;
 pub mod revision;
 pub mod rollout;
 pub mod setting;

@@ -132,7 +132,7 @@ async fn change<R: Rows>(rows: &mut R, Audited { who, at, change }: Audited, kee
             let agent = log.agent(agent).await?;
             log.put_agent(Some(&agent), &Agent { standing: Standing::Revoked { at, reason }, ..agent.clone() }).await?;
         }
-        Change::Renew(renew) => self::renew(log, renew).await?,
+        Change::Renew(renew) => return self::renew(log, renew).await,
         Change::Report { agent, addresses } => {
             let agent = log.agent(agent).await?;
             if agent.reported != addresses {
@@ -211,13 +211,14 @@ async fn enrol<R: Rows>(log: &mut Log<'_, R>, enrol: Enrol) -> Result<Written> {
     Ok(Written::Agent(id))
 }
 
-async fn renew<R: Rows>(log: &mut Log<'_, R>, renew: Renew) -> Result<()> {
+async fn renew<R: Rows>(log: &mut Log<'_, R>, renew: Renew) -> Result<Written> {
     let agent = log.agent(renew.agent).await?;
     if !agent.keys.has(renew.proved) {
         return Err(Error::ForeignKey { agent: agent.id, key: renew.proved });
     }
     let keys = Keys { newest: renew.key, previous: (renew.key != renew.proved).then_some(renew.proved) };
-    log.put_agent(Some(&agent), &Agent { keys, certificate_expires: renew.certificate_expires, ..agent.clone() }).await
+    log.put_agent(Some(&agent), &Agent { keys, certificate_expires: renew.certificate_expires, ..agent.clone() }).await?;
+    Ok(Written::Agent(agent.id))
 }
 
 async fn set<R: Rows>(log: &mut Log<'_, R>, node: NodeName, name: SettingName, value: Option<Value>) -> Result<()> {
