@@ -770,7 +770,7 @@ fn digest(netfilter: &mut Netfilter, generation: Generation) -> Option<String> {
     let of_generation = |name: &str| Generation::of_name(name) == Some(generation) && !name.ends_with("_armed");
     let rules = netfilter.digest(&TableId::inet(nftables::TABLE), of_generation).ok()??;
     // What is in the lists changes all the time.
-    let of_blocks = |name: &str| ["blocked", "prerouting", "output"].contains(&name);
+    let of_blocks = |name: &str| nftables::blocks::CHAINS.contains(&name);
     let blocks = netfilter.digest(&TableId::inet(nftables::BLOCKS_TABLE), of_blocks).ok()??;
     Some(format!("{rules} {blocks}"))
 }

@@ -4,6 +4,7 @@
 //! Never: a policy's rules; those are compared as meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_packet::{AddressSet, Family};
 use ringwall_policy::{Action, Rule, Stage};
@@ -48,7 +49,9 @@ pub fn before(loading: &Loading<'_>) -> String {
             "add element inet {BLOCKS_TABLE} protected4 {{ 203.0.113.0/24 }}\nadd element inet {BLOCKS_TABLE} protected6 {{ 3fff::/20 }}\n"
         ),
     };
-    format!("table inet {TABLE} {{\n{filtering}}}\ntable inet {BLOCKS_TABLE} {{\n{sets}chain blocked {{ accept }}\n{blocks}}}\n{elements}")
+    let inner = ["blocked", "saddr4", "daddr4", "saddr6", "daddr6", "saddr6_long", "daddr6_long"];
+    let inner: String = inner.iter().map(|chain| format!("chain {chain} {{ accept }}\n")).collect();
+    format!("table inet {TABLE} {{\n{filtering}}}\ntable inet {BLOCKS_TABLE} {{\n{sets}{inner}{blocks}}}\n{elements}")
 }
 
 /// Declarations by what they are: kind and name, and their texts in order.
@@ -149,7 +152,8 @@ fn expected_blocks(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared {
         let address = format!("type ipv{digit}_addr; flags");
         add(&mut all, "set", format!("protected{digit}"), format!("{address} interval"));
         add(&mut all, "set", format!("block{digit}"), format!("{address} timeout; size 2097152"));
-        add(&mut all, "set", format!("block{digit}_prefixes"), format!("{address} interval,timeout"));
+        add(&mut all, "set", format!("block{digit}_prefixes"), format!("{address} timeout; size 2097152"));
+        add(&mut all, "set", format!("block{digit}_covers"), format!("{address} timeout; size 1048576"));
     }
     add(&mut all, "counter", "blocked", "");
     add(&mut all, "chain", "blocked", "");
@@ -161,7 +165,31 @@ fn expected_blocks(meaning: &Meaning<'_>, loading: &Loading<'_>) -> Declared {
         for (ip, digit) in [("ip", '4'), ("ip6", '6')] {
             add(&mut all, "rule", chain, format!("{ip} {field} @protected{digit} accept"));
             add(&mut all, "rule", chain, format!("{ip} {field} @block{digit} goto blocked"));
-            add(&mut all, "rule", chain, format!("{ip} {field} @block{digit}_prefixes goto blocked"));
+        }
+        // A prefix's mark is the bit behind its last.
+        let cut4 = |length: u32| {
+            let mark = 1u32 << (31 - length);
+            format!("ip {field} and {} or {}", Ipv4Addr::from(!(2 * mark - 1)), Ipv4Addr::from(mark))
+        };
+        let cut6 = |length: u32| {
+            let mark = 1u128 << (127 - length);
+            format!("ip6 {field} and {} or {}", Ipv6Addr::from(!(2 * mark - 1)), Ipv6Addr::from(mark))
+        };
+        let [short, middle, long] = [format!("{field}4"), format!("{field}6"), format!("{field}6_long")];
+        for chain in [&short, &middle, &long] {
+            add(&mut all, "chain", chain, "");
+        }
+        add(&mut all, "rule", chain, format!("{} @block4_covers jump {short}", cut4(16)));
+        for length in (8..=30).step_by(2) {
+            add(&mut all, "rule", &short, format!("{} @block4_prefixes goto blocked", cut4(length)));
+        }
+        add(&mut all, "rule", chain, format!("{} @block6_covers jump {middle}", cut6(32)));
+        for length in (20..=64).step_by(4) {
+            add(&mut all, "rule", &middle, format!("{} @block6_prefixes goto blocked", cut6(length)));
+        }
+        add(&mut all, "rule", &middle, format!("{} @block6_covers jump {long}", cut6(64)));
+        for length in (68..=124).step_by(4) {
+            add(&mut all, "rule", &long, format!("{} @block6_prefixes goto blocked", cut6(length)));
         }
     }
     // A trial leaves them as they are until it is confirmed.

@@ -3,6 +3,7 @@
 //! In: a [`Ruleset`](crate::Ruleset), generation numbers. Out: text for `nft -f -`; the text that is
 //! shown is the text that is loaded. Never: a process, a socket, or another program's table.
 
+pub mod blocks;
 mod body;
 mod chains;
 mod claim;
@@ -13,8 +14,9 @@ mod text;
 mod transaction;
 
 pub use body::{body, body_of_lists, name_set, name_sets, timeout_objects};
+pub use blocks::BLOCKS_TABLE;
 pub use transaction::{
-    BLOCKS_TABLE, Confirm, Generation, Installed, Loading, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
+    Confirm, Generation, Installed, Loading, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
 };
 
 /// NFLOG group of our logged packets (`nfnetlink_log`; any free 16-bit number does).

@@ -9,15 +9,14 @@ use std::fmt::{self, Write as _};
 
 use ringwall_packet::{AddressSet, Family};
 
+use super::blocks::{self, BLOCKS_TABLE};
 use super::body::{body, name_set, name_sets, timeout_objects};
-use super::{LOG_GROUP, text};
+use super::text;
 use crate::meaning::Path;
 use crate::model::Ruleset;
 
 /// The table of the policy.
 pub const TABLE: &str = "ringwall";
-/// The table of block lists, apart and earlier: listing a table takes time quadratic in its elements.
-pub const BLOCKS_TABLE: &str = "ringwall_blocks";
 
 /// The bits of the connection mark that are ours; all others are kept.
 pub const MARK_MASK: u32 = 0xff00_0000;
@@ -96,7 +95,7 @@ macro_rules! line {
 
 /// Loads `ruleset` as `generation`, on trial or for good.
 pub fn transaction(ruleset: &Ruleset, generation: Generation, installed: &Installed, confirm: Confirm) -> String {
-    let mut text = blocks_table();
+    let mut text = blocks::skeleton();
     line!(text, "table inet {TABLE} {{");
     for family in Family::ALL {
         let digit = text::digit(family);
@@ -273,40 +272,5 @@ fn established_chain(generation: Generation, fallen: &BTreeSet<Generation>) -> S
         line!(text, "\t\tct mark and {MARK_MASK:#010x} {marks} return");
     }
     line!(text, "\t\tcounter name \"{generation}_established\" accept\n\t}}");
-    text
-}
-
-/// Block lists, before connection tracking: fixed, shared by all generations.
-fn blocks_table() -> String {
-    let mut text = format!("table inet {BLOCKS_TABLE} {{\n");
-    for family in Family::ALL {
-        let digit = text::digit(family);
-        let address = format!("ipv{digit}_addr");
-        line!(text, "\tset protected{digit} {{\n\t\ttype {address}\n\t\tflags interval\n\t}}");
-        line!(text, "\tset block{digit} {{\n\t\ttype {address}\n\t\tsize 2097152\n\t\tflags timeout\n\t}}");
-        line!(text, "\tset block{digit}_prefixes {{\n\t\ttype {address}\n\t\tflags interval,timeout\n\t}}");
-    }
-    line!(text, "\tcounter blocked {{ }}");
-    line!(text, "\tchain blocked {{ }}");
-    for hook in ["prerouting", "output"] {
-        line!(text, "\tchain {hook} {{\n\t\ttype filter hook {hook} priority raw; policy accept;\n\t}}");
-    }
-    line!(text, "}}");
-    // Stated again by each transaction, so emptied first.
-    line!(text, "flush chain inet {BLOCKS_TABLE} blocked");
-    let sample = format!("limit rate 100/second burst 200 packets log prefix \"ringwall blocked\" group {LOG_GROUP}");
-    line!(text, "add rule inet {BLOCKS_TABLE} blocked {sample}");
-    line!(text, "add rule inet {BLOCKS_TABLE} blocked counter name \"blocked\" drop");
-    for (chain, loopback, field) in [("prerouting", "iif", "saddr"), ("output", "oif", "daddr")] {
-        line!(text, "flush chain inet {BLOCKS_TABLE} {chain}");
-        let rule = format!("add rule inet {BLOCKS_TABLE} {chain}");
-        line!(text, "{rule} {loopback} \"lo\" accept");
-        for family in Family::ALL {
-            let (ip, digit) = (text::ip(family), text::digit(family));
-            line!(text, "{rule} {ip} {field} @protected{digit} accept");
-            line!(text, "{rule} {ip} {field} @block{digit} goto blocked");
-            line!(text, "{rule} {ip} {field} @block{digit}_prefixes goto blocked");
-        }
-    }
     text
 }

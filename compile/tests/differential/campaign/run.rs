@@ -204,11 +204,17 @@ impl Run<'_, '_> {
         let wide = prefixes(["203.0.113.192/27", "192.0.2.64/27", "2001:db8:2:c000::/50", "2001:db8:1:8000::/49"]);
         let mut text = String::new();
         for (family, digit) in [(Family::V4, 4), (Family::V6, 6)] {
-            for (set, addresses) in [("", &single), ("_prefixes", &wide)] {
-                let elements = elements(addresses, family);
-                text.push_str(&format!("add element inet {BLOCKS_TABLE} block{digit}{set} {{ {elements} }}\n"));
-            }
+            let elements = elements(&single, family);
+            text.push_str(&format!("add element inet {BLOCKS_TABLE} block{digit} {{ {elements} }}\n"));
         }
+        // Each as its first bits and a one, in IPv4 at an even length, in IPv6 at a multiple of four; and its covers.
+        text.push_str(&format!(
+            "add element inet {BLOCKS_TABLE} block4_prefixes {{ 203.0.113.200, 203.0.113.216, 192.0.2.72, 192.0.2.88 }}\n\
+             add element inet {BLOCKS_TABLE} block4_covers {{ 203.0.128.0, 192.0.128.0 }}\n\
+             add element inet {BLOCKS_TABLE} block6_prefixes {{ 2001:db8:2:c800::, 2001:db8:2:d800::, 2001:db8:2:e800::, 2001:db8:2:f800::, \
+             2001:db8:1:8800::, 2001:db8:1:9800::, 2001:db8:1:a800::, 2001:db8:1:b800::, 2001:db8:1:c800::, 2001:db8:1:d800::, 2001:db8:1:e800::, 2001:db8:1:f800:: }}\n\
+             add element inet {BLOCKS_TABLE} block6_covers {{ 2001:db8:8000:: }}\n"
+        ));
         self.testbed.load(&text)?;
         self.blocks.blocked = single.union(&wide);
         Ok(())

@@ -49,6 +49,12 @@ impl<'t> Reader<'_, 't> {
             if fields.iter().any(Field::is_chance) { self.free_here(start, why) } else { self.free(self.cursor.since(start), why) }
             return Ok(());
         }
+        if let [field] = &fields[..]
+            && let Some(lookup) = self.masked_lookup(start, field)?
+        {
+            self.push(lookup);
+            return Ok(());
+        }
         let mask = self.mask()?;
         let operator = operator(&mut self.cursor);
         let terms = match (self.cursor.peek().copied(), mask, &fields[..]) {
@@ -84,6 +90,37 @@ impl<'t> Reader<'_, 't> {
         };
         self.test(terms);
         Ok(())
+    }
+
+    /// `ip saddr & 255.255.255.0 @set`, or `ip saddr & 255.255.255.0 | 0.0.0.128 @set`: an address of which some
+    /// bits are cleared and some set. What that is, is a variable of its own, apart from the address.
+    fn masked_lookup(&mut self, start: usize, field: &Field) -> Result<Option<Step<'t>>, Trouble> {
+        if !matches!(field.coordinate, Coordinate::Source(_) | Coordinate::Destination(_)) {
+            return Ok(None);
+        }
+        let before = self.cursor;
+        if !(self.cursor.take(Kind::And) || self.cursor.take_word("and")) || value(&mut self.cursor, field.values).is_err() {
+            self.cursor = before;
+            return Ok(None);
+        }
+        if (self.cursor.take(Kind::Or) || self.cursor.take_word("or")) && value(&mut self.cursor, field.values).is_err() {
+            return Err(NO_VALUE.into());
+        }
+        let left = self.cursor.since(start);
+        let operator = operator(&mut self.cursor);
+        let Some(token) = self.cursor.peek().copied().filter(|token| token.kind == Kind::Reference) else {
+            self.cursor = before;
+            return Ok(None);
+        };
+        let is_negated = operator.is_negated().ok_or(NO_VALUE)?;
+        self.cursor.advance();
+        let set = self.cursor.text.name(&token);
+        let needs = field.terms(&IntervalSet::full(), false);
+        let changed = Field { coordinate: Coordinate::Variable(Variable::Field(Arc::from(left.as_str()))), needs, ..field.clone() };
+        let fields = vec![changed];
+        self.check_set(token, &fields, false)?;
+        let text = format!("{left} @{set}");
+        Ok(Some(Step::Lookup { fields, set, is_negated, text }))
     }
 
     fn elements(&mut self, fields: &[Field], has_outcomes: bool) -> Result<Elements<'t>, Trouble> {
