@@ -40,6 +40,10 @@ pub enum DriftOutcome {
 #[derive(Debug, Default)]
 pub(super) struct Drift {
     read_at: Millis,
+    /// Since the last word of a change, and the last operation that did not work, it was read.
+    is_known: bool,
+    /// A change was noticed that the read under way may not have seen.
+    is_newer: bool,
     last_read: Option<Millis>,
     /// Who was seen since the last read that found all well.
     process: Option<Process>,
@@ -63,21 +67,34 @@ enum Found {
 impl Drift {
     pub fn noticed(&mut self, now: Millis, process: Option<Process>) {
         self.process = process.or(self.process.take());
+        (self.is_known, self.is_newer) = (false, true);
         let soonest = self.last_read.map_or(now, |last| last.saturating_add(READ_AT_MOST));
         self.read_at = self.read_at.min(now.max(soonest));
     }
 
     pub fn read_at(&mut self, at: Millis) {
+        self.is_known = false;
         self.read_at = at;
+    }
+
+    /// A read begins.
+    pub fn reading(&mut self) {
+        self.is_newer = false;
     }
 
     pub fn was_read(&mut self, now: Millis) {
         self.last_read = Some(now);
-        self.read_at = now.saturating_add(READ_EVERY);
+        self.is_known = !self.is_newer;
+        self.read_at = now.saturating_add(if self.is_newer { READ_AT_MOST } else { READ_EVERY });
     }
 
     pub fn is_read_due(&self, now: Millis) -> bool {
         self.read_at <= now
+    }
+
+    /// Whether what is enforced is known: on a base that somebody took away, nothing is put on trial.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     pub fn due_to_read(&self) -> Millis {

@@ -28,29 +28,30 @@ impl Reconciler {
     pub(super) fn started(&mut self, moment: Moment, disk: Disk, kernel: &Kernel) {
         self.identity = super::Identity::None { retry: Some(moment.now) };
         self.confirmed = disk.confirmed;
-        let confirmed = self.confirmed.as_ref().map(|confirmed| confirmed.generation);
-        let unsettled = disk.newest.filter(|newest| Some(newest.generation) > confirmed);
-        let mut tried = unsettled.as_ref().and_then(|unsettled| unsettled.place);
-        if let Some(begun) = unsettled {
-            self.generation = begun.generation.0;
-            let on_trial = kernel.trial.filter(|(generation, _)| *generation == begun.generation);
-            let is_ours = begun.place.is_some();
-            self.phase = match on_trial {
-                // Confirmed in the kernel by an agent that was killed before it could write it down.
-                None if is_ours && kernel.current == Some(begun.generation) => Phase::Trial(Trial::settling(moment, begun)),
-                Some((_, Some(left))) if is_ours => Phase::Trial(Trial::found(moment, begun, left)),
-                Some((_, None)) if is_ours => Phase::RollingBack(RollingBack::new(moment, begun.generation, begun.place)),
-                _ => Phase::Enforcing,
-            };
-        }
-        let is_confirmed = |place| self.confirmed.as_ref().is_some_and(|confirmed| confirmed.place == Some(place));
+        let ours: Vec<_> = disk.begun.into_iter().filter(|begun| begun.place.is_some()).collect();
+        let of = |generation| ours.iter().find(move |begun| begun.generation == generation).cloned();
+        let on_trial = kernel.trial.and_then(|(trial, left)| Some((of(trial)?, left)));
+        self.phase = match (kernel.current.and_then(of), on_trial) {
+            // Confirmed in the kernel by an agent that was killed before it could write it down.
+            (Some(begun), _) => Phase::Trial(Trial::settling(moment, begun)),
+            (None, Some((begun, Some(left)))) => Phase::Trial(Trial::found(moment, begun, left)),
+            (None, Some((begun, None))) => Phase::RollingBack(RollingBack::new(moment, begun.generation, begun.place)),
+            (None, None) => Phase::Enforcing,
+        };
+        let on_trial = match &self.phase {
+            Phase::Trial(trial) => trial.place(),
+            _ => None,
+        };
+        let confirmed = self.confirmed.as_ref().and_then(|confirmed| confirmed.place);
         self.taken = disk.taken.map(|assignment| {
             let place = assignment.place;
-            let progress = match &self.phase {
-                _ if is_confirmed(place) => Progress::Confirmed,
-                Phase::Trial(_) if tried == Some(place) => Progress::Trial,
-                _ if tried.take() == Some(place) => Progress::Fell,
-                _ => Progress::Received,
+            let tried = ours.iter().rfind(|begun| begun.place == Some(place));
+            self.generation = tried.map_or(0, |tried| tried.generation.0);
+            let progress = match () {
+                () if confirmed == Some(place) => Progress::Confirmed,
+                () if on_trial == Some(place) => Progress::Trial,
+                () if tried.is_some() => Progress::Fell,
+                () => Progress::Received,
             };
             Taken { assignment, progress }
         });
@@ -139,6 +140,9 @@ impl Reconciler {
             Phase::RollingBack(_) | Phase::Trial(_) => None,
         };
         if let Some((operation, action)) = action {
+            if operation == Operation::Read {
+                self.drift.reading();
+            }
             self.operation = Some(operation);
             self.actions.push(action);
         }
@@ -146,7 +150,7 @@ impl Reconciler {
 
     fn load(&mut self, now: Millis) -> Option<(Operation, Action)> {
         let taken = self.taken.as_ref().filter(|taken| taken.progress == Progress::Received)?;
-        if !self.identity.is_valid() || now < self.load_after {
+        if !self.identity.is_valid() || self.removing || now < self.load_after || !self.drift.is_known() {
             return None;
         }
         let assignment = taken.assignment.clone();
@@ -207,7 +211,7 @@ impl Reconciler {
             _ if self.operation.is_some() => None,
             Phase::Enforcing => {
                 let is_waiting = self.taken.as_ref().is_some_and(|taken| taken.progress == Progress::Received);
-                let load = (is_waiting && self.identity.is_valid()).then_some(self.load_after);
+                let load = (is_waiting && self.identity.is_valid() && !self.removing && self.drift.is_known()).then_some(self.load_after);
                 self.drift.due().into_iter().chain(load).min()
             }
             Phase::Trial(trial) if trial.is_loaded() => {
@@ -226,6 +230,7 @@ impl Reconciler {
             self.confirmed = None;
             self.drift.forgive();
             self.enforce();
+            self.release();
         }
     }
 

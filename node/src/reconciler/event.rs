@@ -99,9 +99,9 @@ pub enum SettleFailure {
 pub struct Disk {
     /// The last that was persisted.
     pub taken: Option<Assignment>,
-    /// The generation with the highest number, if it was made from an assignment.
-    pub newest: Option<Begun>,
     pub confirmed: Option<Begun>,
+    /// Generations with higher numbers than the confirmed one, loaded or not.
+    pub begun: Vec<Begun>,
 }
 
 /// A generation, and what it was made from.

@@ -78,14 +78,24 @@ impl Reconciler {
         }
     }
 
+    /// Management is over.
+    pub(super) fn release(&mut self) {
+        self.identity = Identity::Released;
+        self.link = Link::Leaving { wait: 0 };
+        self.actions.extend([Action::ForgetIdentity, Action::Disconnect]);
+    }
+
     pub(super) fn ordered(&mut self, moment: Moment, id: u64, order: Order) {
         let refused = match order {
             Order::Rollback(place) => !self.end_trial_of(moment, place),
-            Order::Release { remove } => {
-                self.removing |= remove;
-                self.identity = Identity::Released;
-                self.actions.extend([Action::ForgetIdentity, Action::Disconnect]);
-                self.link = Link::Leaving { wait: 0 };
+            // The identity goes last: an agent that is killed before can be ordered again.
+            Order::Release { remove: true } => {
+                self.removing = true;
+                self.drift.read_at(moment.now);
+                false
+            }
+            Order::Release { remove: false } => {
+                self.release();
                 false
             }
             Order::Move(wait) => {

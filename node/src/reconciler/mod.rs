@@ -142,7 +142,7 @@ pub struct Reconciler {
     persisting: Option<Assignment>,
     /// The kernel operation under way.
     operation: Option<Operation>,
-    /// An operator ordered the rules away: the order's id.
+    /// An operator ordered the rules away.
     removing: bool,
     /// The generation of the last trial.
     generation: u32,

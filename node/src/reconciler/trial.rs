@@ -73,6 +73,10 @@ impl Trial {
         Self { begun, window: 0, stage: Stage::Settling { at: moment.now, is_in_doubt: false, is_told: false } }
     }
 
+    pub fn place(&self) -> Option<Place> {
+        self.begun.place
+    }
+
     pub fn names(&self) -> &[String] {
         &self.begun.names
     }
