@@ -54,10 +54,19 @@ pub struct Enrol {
     /// SHA-256 of the secret that was shown.
     pub secret: Digest,
     pub claim: Claim,
-    /// The new agent's.
+    /// Follows from secret and key, so that who asks again, since an answer was lost, is the same
+    /// agent: see [`Enrol::agent_of`].
     pub agent: AgentId,
     pub key: Digest,
     pub certificate_expires: Time,
+}
+
+impl Enrol {
+    /// Nobody can foresee it without the secret.
+    pub fn agent_of(secret: &Digest, key: &Digest) -> AgentId {
+        let digest = Digest::of(&[b"ringwall agent 1\0".as_slice(), &secret.0, &key.0].concat()).0;
+        AgentId::new(std::array::from_fn(|index| digest[index]))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,12 +103,13 @@ impl Change {
     }
 }
 
-/// What was seen: nobody's decision, so the audit log has nothing of it.
+/// What was seen: nobody's decision, so the audit log has nothing of it. What an agent says can't
+/// refuse a transaction that others have a part in: what is of nothing that is kept is [`Written::Unknown`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observed {
     /// An agent lives; `None` leaves the facts as they are known.
     Seen { agent: AgentId, facts: Option<Value> },
-    /// Ignored when the assignment is as far already.
+    /// Nothing when the assignment is as far already.
     Progress { node: NodeName, number: AssignmentNumber, state: assignment::State },
     Event(NewEvent),
     AccessUsed(AccessId),
@@ -123,4 +133,6 @@ pub enum Written {
     Assigned(Vec<(NodeName, AssignmentNumber)>),
     Rollout(RolloutNumber),
     Event(EventNumber),
+    /// Observed of something that is not kept, or no longer: somebody is late, or lies.
+    Unknown,
 }

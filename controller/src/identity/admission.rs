@@ -27,18 +27,20 @@ impl Held {
     }
 }
 
-/// A node's first certificate. `agent` is its new id; both it and the serial are random.
+/// A node's first certificate. Who asks again with the same secret and key, since the answer was
+/// lost, gets another of the same agent. The serial is random.
 pub fn enrol(
     authority: &Authority,
     secret: &Secret,
     claim: Claim,
     key: &PublicKey,
-    agent: AgentId,
     now: Time,
     serial: [u8; 16],
 ) -> Result<(Change, Held), Error> {
+    let secret = secret.digest();
+    let agent = Enrol::agent_of(&secret, &key.digest());
     let issued = authority.issue(agent, key, now, serial)?;
-    let change = Enrol { secret: secret.digest(), claim, agent, key: key.digest(), certificate_expires: issued.expires };
+    let change = Enrol { secret, claim, agent, key: key.digest(), certificate_expires: issued.expires };
     Ok((Change::Enrol(change), Held { agent, issued }))
 }
 

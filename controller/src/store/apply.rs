@@ -16,7 +16,7 @@ use crate::audit::{Actor, Audited, Entry};
 use crate::change::{Change, Enrol, Observed, Renew, Write, Written};
 use crate::event::{Event, Page};
 use crate::fleet::Fleet;
-use crate::id::{AccessId, AgentId, AssignmentNumber, Digest, Epoch, EventNumber, NodeName, SettingName};
+use crate::id::{AccessId, AgentId, AssignmentNumber, AuditNumber, Digest, Epoch, EventNumber, NodeName, SettingName};
 use crate::revision::{NewRevision, Revision};
 use crate::rollout::Rollout;
 use crate::setting::Setting;
@@ -24,10 +24,10 @@ use crate::time::Time;
 use crate::token;
 
 pub async fn write<R: Rows>(rows: &mut R, parts: Vec<Write>, keep: Keep) -> Result<Vec<Written>> {
-    let mut written = Vec::with_capacity(parts.len());
+    let (mut written, mut last) = (Vec::with_capacity(parts.len()), None);
     for part in parts {
         written.push(match part {
-            Write::Change(audited) => change(rows, audited, keep).await?,
+            Write::Change(audited) => change(rows, &mut last, audited, keep).await?,
             Write::Observed { at, what } => observe(rows, at, what, keep).await?,
         });
     }
@@ -44,6 +44,8 @@ pub fn page(events: Vec<Event>, after: EventNumber, first: Option<EventNumber>, 
 /// Puts rows and says so in the audit log.
 struct Log<'a, R> {
     rows: &'a mut R,
+    /// The newest entry, once it is known.
+    last: &'a mut Option<AuditNumber>,
     who: Actor,
     at: Time,
     change: &'static str,
@@ -51,7 +53,12 @@ struct Log<'a, R> {
 
 impl<R: Rows> Log<'_, R> {
     async fn entry(&mut self, kind: &str, key: impl ToString, before: Option<Value>, after: Option<Value>) -> Result<()> {
-        let number = self.rows.last_audit().await?.next();
+        let last = match *self.last {
+            Some(last) => last,
+            None => self.rows.last_audit().await?,
+        };
+        let number = last.next();
+        *self.last = Some(number);
         let (change, kind, key) = (self.change.to_owned(), kind.to_owned(), key.to_string());
         self.rows.add_audit(&Entry { number, at: self.at, who: self.who.clone(), change, kind, key, before, after }).await
     }
@@ -99,8 +106,13 @@ fn taken(kind: &'static str, key: impl ToString) -> Error {
     Error::Taken { kind, key: key.to_string() }
 }
 
-async fn change<R: Rows>(rows: &mut R, Audited { who, at, change }: Audited, keep: Keep) -> Result<Written> {
-    let log = &mut Log { rows, who, at, change: change.name() };
+async fn change<R: Rows>(
+    rows: &mut R,
+    last: &mut Option<AuditNumber>,
+    Audited { who, at, change }: Audited,
+    keep: Keep,
+) -> Result<Written> {
+    let log = &mut Log { rows, last, who, at, change: change.name() };
     match change {
         Change::Found(fleet) => {
             if log.rows.fleet().await?.is_some() {
@@ -185,12 +197,19 @@ async fn change<R: Rows>(rows: &mut R, Audited { who, at, change }: Audited, kee
 async fn enrol<R: Rows>(log: &mut Log<'_, R>, enrol: Enrol) -> Result<Written> {
     let Enrol { secret, claim, agent: id, key, certificate_expires } = enrol;
     let token = log.rows.token_of(secret).await?.ok_or(token::Refusal::Unknown)?;
+    if let Some(agent) = log.rows.agent(id).await? {
+        // The same secret, key and name: the answer was lost, and no other use is counted.
+        if agent.node != claim.node || agent.keys != (Keys { newest: key, previous: None }) || agent.is_revoked() {
+            return Err(taken("agent", id));
+        }
+        token::Token { used: token.used.saturating_sub(1), ..token }.admits(&claim, log.at)?;
+        let again = Agent { reported: claim.addresses, certificate_expires, ..agent.clone() };
+        log.put_agent(Some(&agent), &again).await?;
+        return Ok(Written::Agent(id));
+    }
     token.admits(&claim, log.at)?;
     if let Some(holder) = log.rows.agent_of(&claim.node).await? {
         return Err(Error::NodeTaken { node: claim.node.to_string(), agent: holder.id });
-    }
-    if log.rows.agent(id).await?.is_some() {
-        return Err(taken("agent", id));
     }
     let used = token::Token { used: token.used.saturating_add(1), ..token.clone() };
     log.put_token(Some(&token), &used).await?;
@@ -258,13 +277,16 @@ async fn assign<R: Rows>(log: &mut Log<'_, R>, new: Vec<NewAssignment>, keep: Ke
         if revisions.insert(revision) {
             log.rows.revision(revision).await?.ok_or_else(|| missing("revision", revision))?;
         }
-        let last = log.rows.last_assignment(&node).await?;
-        let before = log.rows.assignment(&node, last).await?;
-        let (number, digest) = (last.next(), Digest::of(&ruleset));
+        let before = log.rows.latest_assignment(&node).await?;
+        let number = before.as_ref().map(|before| before.number).unwrap_or_default().next();
+        let digest = Digest::of(&ruleset);
         let state = assignment::State::Sent;
         let after = Assignment { node, number, revision, digest, state, sent: log.at, tried: None, ended: None };
         log.rows.add_assignment(&after, &ruleset).await?;
-        log.rows.prune_assignments(&after.node, AssignmentNumber((number.0 + 1).saturating_sub(keep.assignments.max(1)))).await?;
+        let oldest = AssignmentNumber((number.0 + 1).saturating_sub(keep.assignments.max(1)));
+        if oldest > AssignmentNumber(1) {
+            log.rows.prune_assignments(&after.node, oldest).await?;
+        }
         log.entry("assignment", &after.node, json(before.as_ref())?, json(Some(&after))?).await?;
         numbers.push((after.node, number));
     }
@@ -274,14 +296,15 @@ async fn assign<R: Rows>(log: &mut Log<'_, R>, new: Vec<NewAssignment>, keep: Ke
 async fn observe<R: Rows>(rows: &mut R, at: Time, what: Observed, keep: Keep) -> Result<Written> {
     match what {
         Observed::Seen { agent, facts } => {
-            rows.agent(agent).await?.ok_or_else(|| missing("agent", agent))?;
+            if rows.agent(agent).await?.is_none() {
+                return Ok(Written::Unknown);
+            }
             let before = rows.sighting(agent).await?;
             let facts = facts.or(before.map(|before| before.facts)).unwrap_or(Value::Null);
             rows.put_sighting(&Sighting { agent, at, facts }).await?;
         }
         Observed::Progress { node, number, state } => {
-            let before = rows.assignment(&node, number).await?;
-            let before = before.ok_or_else(|| missing("assignment", format!("{node}/{number}")))?;
+            let Some(before) = rows.assignment(&node, number).await? else { return Ok(Written::Unknown) };
             if let Some(after) = before.with(state, at) {
                 rows.put_assignment(&after).await?;
             }
@@ -289,11 +312,14 @@ async fn observe<R: Rows>(rows: &mut R, at: Time, what: Observed, keep: Keep) ->
         Observed::Event(new) => {
             let number = rows.last_event().await?.next();
             rows.add_event(&Event { number, at, kind: new.kind, node: new.node, body: new.body }).await?;
-            rows.prune_events(EventNumber((number.0 + 1).saturating_sub(keep.events.max(1)))).await?;
+            let oldest = EventNumber((number.0 + 1).saturating_sub(keep.events.max(1)));
+            if oldest > EventNumber(1) {
+                rows.prune_events(oldest).await?;
+            }
             return Ok(Written::Event(number));
         }
         Observed::AccessUsed(id) => {
-            let before = rows.access(id).await?.ok_or_else(|| missing("API token", id))?;
+            let Some(before) = rows.access(id).await? else { return Ok(Written::Unknown) };
             if before.last_used.is_none_or(|last| last < at) {
                 rows.put_access(&Access { last_used: Some(at), ..before }).await?;
             }
@@ -307,7 +333,7 @@ async fn observe<R: Rows>(rows: &mut R, at: Time, what: Observed, keep: Keep) ->
 /// all of them end. The epoch is at least the time in seconds, since a backup that is restored twice
 /// knows nothing of the first time when the store in between is lost.
 pub async fn restored<R: Rows>(rows: &mut R, who: Actor, at: Time, past: &Past) -> Result<Fleet> {
-    let log = &mut Log { rows, who, at, change: "restore" };
+    let log = &mut Log { rows, last: &mut None, who, at, change: "restore" };
     let before = log.rows.fleet().await?.ok_or_else(|| missing("fleet", ""))?;
     let epoch = before.epoch.max(past.epoch).next().0.max(u64::try_from(at.as_second()).unwrap_or(0));
     let fleet = Fleet { epoch: Epoch(epoch), ..before.clone() };

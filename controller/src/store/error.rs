@@ -57,6 +57,28 @@ pub enum Error {
     OtherFleet { backup: crate::id::FleetId, store: crate::id::FleetId },
 }
 
+impl Error {
+    /// Whether this is about what was asked, so that asking again is of no use; else it is about the
+    /// store, and nothing is wrong with what was asked.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Taken { .. } | Self::NodeTaken { .. } | Self::AddressTaken { .. } => true,
+            Self::Revoked(_) | Self::ForeignKey { .. } | Self::RolloutActive(_) | Self::Token(_) | Self::Rollout(_) => true,
+            Self::Full(_) | Self::ReadOnly(_) | Self::Busy(_) | Self::InUse(_) | Self::Database(_) | Self::File { .. } => false,
+            Self::Damaged(_) | Self::Newer { .. } | Self::Foreign(_) | Self::OtherFleet { .. } => false,
+        }
+    }
+
+    /// What an agent, or who would be one, is told; the operator reads the error itself.
+    pub fn to_stranger(&self) -> String {
+        match self {
+            Self::Token(refusal) => refusal.to_stranger(),
+            _ if self.is_refusal() => token::NOT_ACCEPTED.to_owned(),
+            _ => "not now; the controller's log says why".to_owned(),
+        }
+    }
+}
+
 /// Primary result codes (sqlite3.h), the low byte of the extended ones.
 mod code {
     pub const BUSY: u32 = 5;

@@ -42,11 +42,17 @@ pub struct State {
     last_setting: u64,
     revisions: BTreeMap<RevisionNumber, Revision>,
     contents: BTreeMap<Digest, Arc<Content>>,
-    assignments: BTreeMap<(NodeName, AssignmentNumber), (Assignment, Arc<[u8]>)>,
+    assignments: BTreeMap<(NodeName, AssignmentNumber), Assigned>,
     rollouts: BTreeMap<RolloutNumber, Rollout>,
     events: BTreeMap<EventNumber, Event>,
     audit: Vec<Entry>,
     accesses: BTreeMap<AccessId, Access>,
+}
+
+#[derive(Clone)]
+struct Assigned {
+    assignment: Assignment,
+    ruleset: Arc<[u8]>,
 }
 
 impl Memory {
@@ -143,15 +149,15 @@ impl Read for Arc<State> {
     }
 
     async fn assignment(&mut self, node: &NodeName, number: AssignmentNumber) -> Result<Option<Assignment>> {
-        Ok(self.assignments.get(&(node.clone(), number)).map(|(assignment, _)| assignment.clone()))
+        Ok(self.assignments.get(&(node.clone(), number)).map(|assigned| assigned.assignment.clone()))
     }
 
     async fn assignments(&mut self) -> Result<Vec<Assignment>> {
-        Ok(self.assignments.values().map(|(assignment, _)| assignment.clone()).collect())
+        Ok(self.assignments.values().map(|assigned| assigned.assignment.clone()).collect())
     }
 
     async fn ruleset(&mut self, node: &NodeName, number: AssignmentNumber) -> Result<Option<Arc<[u8]>>> {
-        Ok(self.assignments.get(&(node.clone(), number)).map(|(_, ruleset)| ruleset.clone()))
+        Ok(self.assignments.get(&(node.clone(), number)).map(|assigned| assigned.ruleset.clone()))
     }
 
     async fn rollout(&mut self, number: RolloutNumber) -> Result<Option<Rollout>> {
@@ -241,28 +247,27 @@ impl Rows for Arc<State> {
         Ok(())
     }
 
-    async fn last_assignment(&mut self, node: &NodeName) -> Result<AssignmentNumber> {
+    async fn latest_assignment(&mut self, node: &NodeName) -> Result<Option<Assignment>> {
         let range = (node.clone(), AssignmentNumber(0))..=(node.clone(), AssignmentNumber(u64::MAX));
-        Ok(self.assignments.range(range).next_back().map(|((_, number), _)| *number).unwrap_or_default())
+        Ok(self.assignments.range(range).next_back().map(|(_, assigned)| assigned.assignment.clone()))
     }
 
     async fn add_assignment(&mut self, assignment: &Assignment, ruleset: &Arc<[u8]>) -> Result<()> {
         let key = (assignment.node.clone(), assignment.number);
-        own(self).assignments.insert(key, (assignment.clone(), ruleset.clone()));
+        own(self).assignments.insert(key, Assigned { assignment: assignment.clone(), ruleset: ruleset.clone() });
         Ok(())
     }
 
     async fn put_assignment(&mut self, assignment: &Assignment) -> Result<()> {
         let key = (assignment.node.clone(), assignment.number);
         let row = own(self).assignments.get_mut(&key);
-        row.ok_or_else(|| Error::Missing { kind: "assignment", key: assignment.number.to_string() })?.0 = assignment.clone();
+        row.ok_or_else(|| Error::Missing { kind: "assignment", key: assignment.number.to_string() })?.assignment = assignment.clone();
         Ok(())
     }
 
     async fn prune_assignments(&mut self, node: &NodeName, below: AssignmentNumber) -> Result<()> {
-        let is_confirmed = |assignment: &Assignment| assignment.state == assignment::State::Confirmed;
-        let of_node = self.assignments.values().filter(|(assignment, _)| assignment.node == *node && is_confirmed(assignment));
-        let confirmed = of_node.map(|(assignment, _)| assignment.number).max();
+        let of_node = self.assignments.values().map(|assigned| &assigned.assignment).filter(|assignment| assignment.node == *node);
+        let confirmed = of_node.filter(|assignment| assignment.state == assignment::State::Confirmed).map(|assignment| assignment.number).max();
         own(self).assignments.retain(|(of, number), _| of != node || *number >= below || Some(*number) == confirmed);
         Ok(())
     }

@@ -35,7 +35,7 @@ pub trait Rows: Read {
     /// Content that is there already is left as it is.
     fn add_revision(&mut self, revision: &Revision, content: &Content) -> impl Future<Output = Result<()>> + Send;
 
-    fn last_assignment(&mut self, node: &NodeName) -> impl Future<Output = Result<AssignmentNumber>> + Send;
+    fn latest_assignment(&mut self, node: &NodeName) -> impl Future<Output = Result<Option<Assignment>>> + Send;
     fn add_assignment(&mut self, assignment: &Assignment, ruleset: &Arc<[u8]>) -> impl Future<Output = Result<()>> + Send;
     fn put_assignment(&mut self, assignment: &Assignment) -> impl Future<Output = Result<()>> + Send;
     /// Those below the number go, but for the newest confirmed one.

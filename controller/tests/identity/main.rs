@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use ringwall_controller::audit::{Actor, Audited};
-use ringwall_controller::change::{Change, Write, Written};
+use ringwall_controller::change::{Change, Enrol, Write, Written};
 use ringwall_controller::id::{AgentId, FleetId, TokenId};
 use ringwall_controller::identity::{
     self, AGENT_LIFE, Authority, GRACE, Issued, Presented, Proof, PublicKey, Refusal, Secret, admit,
@@ -104,8 +104,8 @@ impl Fleet {
         block_on(self.store.write(vec![part])).map(|written| written.into_iter().next().expect("one for one"))
     }
 
-    fn enrol(&self, node: &Node, claim: Claim, id: AgentId) -> Result<Issued, Error> {
-        let held = identity::enrol(&self.authority, &secret(), claim, &node.public(), id, now(), [3; 16]);
+    fn enrol(&self, node: &Node, claim: Claim) -> Result<Issued, Error> {
+        let held = identity::enrol(&self.authority, &secret(), claim, &node.public(), now(), [3; 16]);
         let (change, held) = held.expect("a certificate");
         let written = self.write(change, now())?;
         Ok(held.release(&written).expect("its own certificate"))
@@ -129,24 +129,25 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(work)
 }
 
-fn agent() -> AgentId {
-    AgentId::new([5; 16])
+/// Whom the token makes of a key.
+fn agent(node: &Node) -> AgentId {
+    Enrol::agent_of(&secret().digest(), &node.public().digest())
 }
 
 #[test]
 fn a_node_enrols_renews_and_is_revoked() {
     let (fleet, node) = (Fleet::new(), Node::new());
-    let issued = fleet.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     assert_eq!(issued.expires, now().after(AGENT_LIFE));
     let presented = fleet.admits(&issued.der, now()).expect("admitted");
-    assert_eq!(presented, Presented { agent: agent(), key: node.public().digest(), expires: issued.expires });
+    assert_eq!(presented, Presented { agent: agent(&node), key: node.public().digest(), expires: issued.expires });
     let half = now().after(AGENT_LIFE / 2);
     let (next, later) = (Node::new(), now().after(AGENT_LIFE + DAY / 4));
     let renewed = fleet.renew(&presented, &next, half).expect("a certificate");
     assert_eq!(fleet.admits(&renewed.der, later).expect("admitted").key, next.public().digest());
     assert!(fleet.admits(&issued.der, half).is_ok(), "the answer may have been lost");
-    fleet.write(Change::Revoke { agent: agent(), reason: "stolen".to_owned() }, half).expect("revoked");
-    let refused = Refusal::Revoked { agent: agent(), at: half, reason: "stolen".to_owned() };
+    fleet.write(Change::Revoke { agent: agent(&node), reason: "stolen".to_owned() }, half).expect("revoked");
+    let refused = Refusal::Revoked { agent: agent(&node), at: half, reason: "stolen".to_owned() };
     assert_eq!(fleet.admits(&renewed.der, half), Err(refused.clone()));
     assert_eq!(fleet.admits(&issued.der, half), Err(refused));
     assert!(matches!(fleet.renew(&presented, &next, half), Err(Error::Revoked(_))));
@@ -158,14 +159,14 @@ fn a_request_gets_nothing_of_what_it_asks_for() {
     let victim = format!("spiffe://{}/agent/{}", self::fleet(), AgentId::new([9; 16]));
     let key = PublicKey::of_request(&node.request_for(&victim)).expect("a key");
     assert_eq!(key.digest(), node.public().digest());
-    let held = identity::enrol(&fleet.authority, &secret(), claim(now()), &key, agent(), now(), [3; 16]);
+    let held = identity::enrol(&fleet.authority, &secret(), claim(now()), &key, now(), [3; 16]);
     let (change, held) = held.expect("a certificate");
     let issued = held.release(&fleet.write(change, now()).expect("an agent")).expect("a certificate");
-    assert_eq!(fleet.admits(&issued.der, now()).expect("admitted").agent, agent());
+    assert_eq!(fleet.admits(&issued.der, now()).expect("admitted").agent, agent(&node));
     use x509_parser::prelude::FromDer as _;
     let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(&issued.der).expect("a certificate");
     assert!(!certificate.is_ca());
-    assert_eq!(certificate.subject().to_string(), format!("CN=Ringwall agent {}", agent()));
+    assert_eq!(certificate.subject().to_string(), format!("CN=Ringwall agent {}", agent(&node)));
     let names = certificate.subject_alternative_name().expect("names").expect("names").value;
     assert_eq!(names.general_names.len(), 1);
     let usage = certificate.extended_key_usage().expect("usages").expect("usages").value;
@@ -192,7 +193,7 @@ fn a_request_must_be_signed_by_its_own_key_and_be_of_our_kind() {
 #[test]
 fn a_certificate_is_held_until_the_store_has_its_change() {
     let (fleet, node) = (Fleet::new(), Node::new());
-    let make = || identity::enrol(&fleet.authority, &secret(), claim(now()), &node.public(), agent(), now(), [3; 16]);
+    let make = || identity::enrol(&fleet.authority, &secret(), claim(now()), &node.public(), now(), [3; 16]);
     let (_, held) = make().expect("a certificate");
     assert_eq!(held.release(&Written::Nothing), None);
     let (_, held) = make().expect("a certificate");
@@ -200,30 +201,40 @@ fn a_certificate_is_held_until_the_store_has_its_change() {
 }
 
 #[test]
+fn a_node_whose_answer_was_lost_asks_again() {
+    let (fleet, node) = (Fleet::new(), Node::new());
+    fleet.enrol(&node, claim(now())).expect("a certificate that never arrives");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
+    assert_eq!(fleet.admits(&issued.der, now()).expect("admitted").agent, agent(&node));
+    let error = fleet.enrol(&Node::new(), claim(now())).expect_err("who heard the token has another key");
+    assert!(matches!(error, Error::Token(token::Refusal::UsedUp { .. })), "{error}");
+}
+
+#[test]
 fn a_token_is_not_used_twice() {
     let fleet = Fleet::new();
-    fleet.enrol(&Node::new(), claim(now()), agent()).expect("a certificate");
+    fleet.enrol(&Node::new(), claim(now())).expect("a certificate");
     let mut other = claim(now());
     other.node = "edge-2".parse().expect("a name");
     other.addresses = ["192.0.2.2".parse().expect("an address")].into();
-    let again = fleet.enrol(&Node::new(), other, AgentId::new([6; 16])).expect_err("used up");
-    let Error::Token(refusal) = again else { panic!("{again}") };
-    assert!(matches!(refusal, token::Refusal::UsedUp { .. }));
-    assert_eq!(refusal.to_stranger(), token::NOT_ACCEPTED);
+    let again = fleet.enrol(&Node::new(), other).expect_err("used up");
+    assert!(matches!(again, Error::Token(token::Refusal::UsedUp { .. })));
+    assert!(again.is_refusal());
+    assert_eq!(again.to_stranger(), token::NOT_ACCEPTED);
 }
 
 #[test]
 fn a_clock_that_is_wrong_by_a_day_is_named() {
     let fleet = Fleet::new();
     for (clock, direction) in [(now().before(DAY), "behind"), (now().after(DAY), "ahead of")] {
-        let error = fleet.enrol(&Node::new(), claim(clock), agent()).expect_err("refused");
+        let error = fleet.enrol(&Node::new(), claim(clock)).expect_err("refused");
         let Error::Token(refusal) = error else { panic!("{error}") };
         let expected = format!("the clock of `edge-1` is 86400 s {direction} the controller's; at most 300 s are accepted");
         assert_eq!(refusal.to_stranger(), expected);
     }
     // What is accepted can be used at once, on the node's own clock, too.
     let slow = now().before(token::MOST_SKEW);
-    let issued = fleet.enrol(&Node::new(), claim(slow), agent()).expect("a certificate");
+    let issued = fleet.enrol(&Node::new(), claim(slow)).expect("a certificate");
     fleet.authority.check(&[&issued.der], slow).expect("it has begun on that clock");
     // The controller's own clock, set back and forth.
     let back = fleet.admits(&issued.der, now().before(DAY)).expect_err("not yet");
@@ -236,14 +247,14 @@ fn a_clock_that_is_wrong_by_a_day_is_named() {
 #[test]
 fn after_days_offline_the_key_is_proof() {
     let (fleet, node, next) = (Fleet::new(), Node::new(), Node::new());
-    let issued = fleet.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     let request = next.request();
     let message = Proof::message(self::fleet(), &request);
     let signature = node.signature(&message);
     let proof = Proof { certificate: &issued.der, request: &request, signature: &signature };
     let at = issued.expires.after(GRACE);
     let (presented, key) = identity::renew_by_proof(&fleet.authority, proof, at).expect("proved");
-    assert_eq!((presented.agent, key.digest()), (agent(), next.public().digest()));
+    assert_eq!((presented.agent, key.digest()), (agent(&node), next.public().digest()));
     let renewed = fleet.renew(&presented, &next, at).expect("a certificate");
     fleet.admits(&renewed.der, at).expect("admitted");
 
@@ -251,27 +262,27 @@ fn after_days_offline_the_key_is_proof() {
     let late = refused(proof, at.after(Duration::from_secs(1)));
     assert!(matches!(late, Refusal::Expired { .. }), "{late}");
     let by_another = next.signature(&message);
-    assert_eq!(refused(Proof { signature: &by_another, ..proof }, at), Refusal::Proof(agent()));
+    assert_eq!(refused(Proof { signature: &by_another, ..proof }, at), Refusal::Proof(agent(&node)));
     let for_another = Node::new().request();
-    assert_eq!(refused(Proof { request: &for_another, ..proof }, at), Refusal::Proof(agent()));
+    assert_eq!(refused(Proof { request: &for_another, ..proof }, at), Refusal::Proof(agent(&node)));
     let elsewhere = node.signature(&Proof::message(FleetId::new([8; 16]), &request));
-    assert_eq!(refused(Proof { signature: &elsewhere, ..proof }, at), Refusal::Proof(agent()));
+    assert_eq!(refused(Proof { signature: &elsewhere, ..proof }, at), Refusal::Proof(agent(&node)));
     let bare = node.signature(&request);
-    assert_eq!(refused(Proof { signature: &bare, ..proof }, at), Refusal::Proof(agent()));
-    assert_eq!(refused(Proof { signature: &[], ..proof }, at), Refusal::Proof(agent()));
+    assert_eq!(refused(Proof { signature: &bare, ..proof }, at), Refusal::Proof(agent(&node)));
+    assert_eq!(refused(Proof { signature: &[], ..proof }, at), Refusal::Proof(agent(&node)));
     // Whoever is revoked is not renewed, whatever is proved.
-    fleet.write(Change::Revoke { agent: agent(), reason: "gone".to_owned() }, at).expect("revoked");
+    fleet.write(Change::Revoke { agent: agent(&node), reason: "gone".to_owned() }, at).expect("revoked");
     assert!(matches!(fleet.renew(&presented, &next, at), Err(Error::Revoked(_))));
 }
 
 #[test]
 fn certificates_of_others_are_refused() {
     let (fleet, node) = (Fleet::new(), Node::new());
-    let issued = fleet.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     // Another CA, even of the same name.
     let others = Fleet { authority: authority(), store: Memory::new(Keep::default()) };
     others.write(Change::CreateToken(token()), now()).expect("a token");
-    let theirs = others.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let theirs = others.enrol(&node, claim(now())).expect("a certificate");
     assert_eq!(fleet.admits(&theirs.der, now()), Err(Refusal::Foreign));
     let own = fleet.authority.own(&"main".parse().expect("a name"), &[], now(), [1; 16]).expect("a certificate");
     assert!(matches!(fleet.admits(&own.certificate.der, now()), Err(Refusal::NotAgent(name)) if name.ends_with("/controller/main")));
@@ -287,13 +298,13 @@ fn certificates_of_others_are_refused() {
     }
     // Ours, and not in the store: an agent that enrolled after the backup that was restored.
     let empty = Fleet { authority: fleet.authority, store: Memory::new(Keep::default()) };
-    assert_eq!(empty.admits(&issued.der, now()), Err(Refusal::Unknown(agent())));
+    assert_eq!(empty.admits(&issued.der, now()), Err(Refusal::Unknown(agent(&node))));
 }
 
 #[test]
 fn no_changed_byte_changes_who_it_is() {
     let (fleet, node) = (Fleet::new(), Node::new());
-    let issued = fleet.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     let expected = fleet.admits(&issued.der, now()).expect("admitted");
     for original in [issued.der.clone(), node.request()] {
         for index in 0..original.len() {

@@ -78,12 +78,12 @@ fn handshake(
 #[test]
 fn both_ends_accept_what_the_fleet_s_authority_made() {
     let (fleet, node) = (Fleet::new(), Node::new());
-    let issued = fleet.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     let own = own(&fleet.authority, now());
     for host in ["controller.example.net", "192.0.2.9"] {
         let leaf = handshake(&fleet.authority, &own, Some((&issued, &node)), host, now(), now()).expect("a handshake");
         let leaf = leaf.expect("a certificate");
-        assert_eq!(fleet.admits(&leaf, now()).expect("admitted").agent, agent());
+        assert_eq!(fleet.admits(&leaf, now()).expect("admitted").agent, agent(&node));
     }
     // Before enrolment there is none, and methods that need one see that.
     assert_eq!(handshake(&fleet.authority, &own, None, "192.0.2.9", now(), now()).expect("a handshake"), None);
@@ -93,14 +93,14 @@ fn both_ends_accept_what_the_fleet_s_authority_made() {
 #[test]
 fn foreign_and_expired_certificates_end_the_handshake() {
     let (fleet, node) = (Fleet::new(), Node::new());
-    let issued = fleet.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     let own = own(&fleet.authority, now());
     let try_with = |client, server_clock| handshake(&fleet.authority, &own, client, "192.0.2.9", server_clock, now());
     try_with(Some((&issued, &node)), now().after(DAY * 2)).expect_err("expired");
     let other = Node::new();
     try_with(Some((&issued, &other)), now()).expect_err("another's key");
     let others = Fleet { authority: authority(), ..Fleet::new() };
-    let theirs = others.enrol(&node, claim(now()), agent()).expect("a certificate");
+    let theirs = others.enrol(&node, claim(now())).expect("a certificate");
     try_with(Some((&theirs, &node)), now()).expect_err("foreign");
     // An agent's certificate is not a server's.
     let mut as_server = self::own(&fleet.authority, now());

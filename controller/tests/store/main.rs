@@ -69,6 +69,7 @@ contract! {
     a_fleet_is_founded_once
     a_token_is_used_as_often_as_it_says
     who_enrols_is_what_the_token_says
+    who_asks_again_is_the_same
     a_refused_part_takes_all_others_with_it
     a_node_and_an_address_have_one_agent
     a_revoked_agent_stays_so

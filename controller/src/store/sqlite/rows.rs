@@ -475,9 +475,10 @@ impl Rows for Transaction {
         self.run(add.bind(revision.created.as_millisecond())).await.map(drop)
     }
 
-    async fn last_assignment(&mut self, node: &NodeName) -> Result<AssignmentNumber> {
-        let last = query("SELECT max(number) FROM assignments WHERE node = $1").bind(node.to_string());
-        self.last(last).await.map(AssignmentNumber)
+    async fn latest_assignment(&mut self, node: &NodeName) -> Result<Option<Assignment>> {
+        let latest = "SELECT node, number, revision, digest, state, reason, sent, tried, ended FROM assignments \
+             WHERE node = $1 ORDER BY number DESC LIMIT 1";
+        self.one(query(latest).bind(node.to_string()), assignment).await
     }
 
     async fn add_assignment(&mut self, assignment: &Assignment, ruleset: &Arc<[u8]>) -> Result<()> {
