@@ -16,8 +16,8 @@ pub struct UpperCube {
     // INVARIANT: where a protocol without ports or types is in `protocol`, both port fields are
     // full. ICMP has its type (high byte) and code in `destination`, and a full `source`.
     protocol: IntervalSet<u8>,
-    destination: IntervalSet<u16>,
-    source: IntervalSet<u16>,
+    pub(crate) destination: IntervalSet<u16>,
+    pub(crate) source: IntervalSet<u16>,
 }
 
 impl UpperCube {

@@ -10,9 +10,11 @@ mod difference;
 mod grid;
 mod index;
 mod mixer;
+mod normal;
 mod parallel;
 mod search;
 
+use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::address::{AddressSet, Family};
@@ -161,6 +163,16 @@ impl<D> Table<D> {
         dead_rows(&self.v4, budget, &mut dead, &mut unknown);
         dead_rows(&self.v6, budget, &mut dead, &mut unknown);
         (dead, unknown)
+    }
+
+    /// The same table, in a form that hardly depends on how its rows were written; `key` is equal for decisions that
+    /// are the same. Tables that decide alike are mostly equal then; [`Table::difference`] says whether they do.
+    #[must_use]
+    pub fn into_normal<K: Copy + Eq + Hash>(self, key: impl Fn(&D) -> K) -> Self
+    where
+        D: Clone,
+    {
+        Self { v4: normal::of(self.v4, &key), v6: normal::of(self.v6, &key) }
     }
 
     /// All packets for which `same` does not hold of what the two lists decide.

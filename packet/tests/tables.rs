@@ -243,6 +243,46 @@ proptest! {
     }
 }
 
+fn check_normal<A: Address>(rows: &[Row<A, u8>], normal: &[Row<A, u8>]) -> Result<(), TestCaseError> {
+    for row in normal {
+        check_upper(&row.matches)?;
+    }
+    prop_assert_eq!(plain::difference(rows, normal, equal), vec![]);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_normal_table_decides_as_before(a in rows::<Ipv4Addr>(8), b in rows::<Ipv6Addr>(8)) {
+        check_normal(&a, &v4(&a).into_normal(|decision| *decision).v4)?;
+        check_normal(&b, &v6(&b).into_normal(|decision| *decision).v6)?;
+    }
+}
+
+#[test]
+fn a_normal_table_does_not_tell_in_which_order_it_was_written() {
+    let state = |state: State| Matches::<Ipv4Addr>::any().and(Variable::State, &state.values().into()).unwrap();
+    let port = |from: u8, port: u16| {
+        let upper = UpperCube::ports(Protocol::TCP, IntervalSet::single(port)).unwrap();
+        Matches::from(Cube { source: IntervalSet::single(Ipv4Addr::new(192, 0, 2, from)), destination: IntervalSet::full(), upper })
+    };
+    let row = |matches: &Matches<Ipv4Addr>, decision: u8| Row { matches: matches.clone(), decision };
+    let (invalid, first, second, third) = (state(State::Invalid), port(1, 22), port(2, 22), port(1, 80));
+    let rest = Matches::any();
+    let one = v4(&[row(&invalid, 0), row(&first, 1), row(&third, 2), row(&second, 1), row(&rest, 0)]);
+    let valid = |matches: &Matches<Ipv4Addr>| matches.and(Variable::State, &IntervalSet::from(State::Invalid.values()).complement()).unwrap();
+    let other = v4(&[row(&valid(&second), 1), row(&valid(&third), 2), row(&invalid, 0), row(&valid(&first), 1), row(&valid(&rest), 0)]);
+    let (one, other) = (one.into_normal(|decision| *decision), other.into_normal(|decision| *decision));
+    assert_eq!(one, other);
+    assert_eq!(one.v4.len(), 4, "{one:#?}");
+    // Where rows meet, their order counts.
+    let (all, some) = (port(1, 22), Matches { cube: Cube { source: IntervalSet::full(), ..port(1, 22).cube }, ..port(1, 22) });
+    let ordered = |rows: [(&Matches<Ipv4Addr>, u8); 2]| v4(&rows.map(|(matches, decision)| row(matches, decision))).into_normal(|decision| *decision);
+    assert_ne!(ordered([(&all, 1), (&some, 2)]), ordered([(&some, 2), (&all, 1)]));
+}
+
 fn check_canonical<A: Address>(boxes: &[Matches<A>], others: &[Matches<A>]) -> Result<(), TestCaseError> {
     let of = |boxes: &[Matches<A>]| canonical(boxes, &mut Budget::new(BUDGET)).unwrap();
     let written = of(boxes);

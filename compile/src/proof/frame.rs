@@ -75,14 +75,18 @@ pub fn check(meaning: &Meaning<'_>, state: &State<'_>, loading: &Loading<'_>) ->
         !(matches!(*kind, "chain" | "rule") && of.starts_with(&name)) && !others.contains(of)
             && !(*kind == "element" && of.contains("_names"))
     };
-    let fixed: Declared = filtering.iter().filter(|(key, _)| is_fixed(key)).map(|(key, texts)| (key.clone(), texts.clone())).collect();
     let deciding = Path::ALL.map(|path| (path, meaning.rules_on(path).into_values().collect()));
-    let all = Path::ALL.map(|path| (path, meaning.policy.rules.iter().collect()));
     let needed = expected_filtering(meaning, loading, &deciding, |path| meaning.is_managed_on(path));
-    let possible = expected_filtering(meaning, loading, &all, |_| meaning.policy.management.is_some());
-    // A rule that no packet of this node's can match may have its objects, or none.
-    let allowed: Declared = fixed.into_iter().filter(|(key, texts)| needed.contains_key(key) || possible.get(key) != Some(texts)).collect();
-    equal(&needed, &allowed)?;
+    let (fixed, more): (Vec<_>, Vec<_>) = filtering.iter().filter(|(key, _)| is_fixed(key)).partition(|(key, _)| needed.contains_key(*key));
+    equal(&needed, fixed)?;
+    if !more.is_empty() {
+        // A rule that no packet of this node's can match may have its objects, or none.
+        let all = Path::ALL.map(|path| (path, meaning.policy.rules.iter().collect()));
+        let possible = expected_filtering(meaning, loading, &all, |_| meaning.policy.management.is_some());
+        if let Some(((kind, name), _)) = more.into_iter().find(|(key, texts)| possible.get(*key) != Some(*texts)) {
+            return Err(frame(format!("{kind} `{name}` is none of ours")));
+        }
+    }
     // What the generation before needs is still there, all else is gone.
     let stays = |of: &String| matches!(loading.confirm, Confirm::Within(_)) && Generation::of_name(of).is_some() && Generation::of_name(of) == loading.installed.current;
     for of in others {
@@ -124,19 +128,20 @@ fn frame(what: String) -> Unproved {
     Unproved::Frame { what }
 }
 
-fn equal(must: &Declared, does: &Declared) -> Result<(), Unproved> {
-    for (key @ (kind, name), texts) in must {
-        match does.get(key) {
-            None => return Err(frame(format!("{kind} `{name}` is missing"))),
-            Some(found) if found != texts => {
-                return Err(frame(format!("{kind} `{name}` is {found:?}, and must be {texts:?}")));
+fn equal<'a>(must: &Declared, does: impl IntoIterator<Item = (&'a (&'static str, String), &'a Vec<String>)>) -> Result<(), Unproved> {
+    let mut found = BTreeSet::new();
+    for (key @ (kind, name), texts) in does {
+        match must.get(key) {
+            None => return Err(frame(format!("{kind} `{name}` is none of ours"))),
+            Some(must) if must != texts => {
+                return Err(frame(format!("{kind} `{name}` is {texts:?}, and must be {must:?}")));
             }
-            Some(_) => {}
-        }
+            Some(_) => found.insert(key),
+        };
     }
-    match does.keys().find(|key| !must.contains_key(*key)) {
+    match must.keys().find(|key| !found.contains(key)) {
         None => Ok(()),
-        Some((kind, name)) => Err(frame(format!("{kind} `{name}` is none of ours"))),
+        Some((kind, name)) => Err(frame(format!("{kind} `{name}` is missing"))),
     }
 }
 

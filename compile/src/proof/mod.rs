@@ -136,6 +136,18 @@ struct Must<'a> {
     effects: usize,
 }
 
+impl Must<'_> {
+    /// Equal for what must become of packets alike, whichever rule says so.
+    fn key(&self) -> (Option<Option<Generation>>, Verdict, usize) {
+        let before = match self.decider {
+            Decider::Ours(_) => None,
+            Decider::Before(generation) => Some(Some(generation)),
+            Decider::Nobody => Some(None),
+        };
+        (before, self.verdict, self.effects)
+    }
+}
+
 /// Equal lists of statements have equal numbers.
 #[derive(Default)]
 struct Numbers(HashMap<Vec<String>, usize>);
@@ -196,10 +208,14 @@ impl<'a> Proof<'a> {
                     }
                     _ => false,
                 },
+                // Both decide every packet: there is none that neither does.
+                (None, None) => true,
                 _ => false,
             };
             for slice in self.slices(path) {
-                let (must, does_here) = (sliced(&must, &slice), sliced(&chain.decisions, &slice));
+                let must = sliced(&must, &slice).into_normal(Must::key);
+                let does_here = sliced(&chain.decisions, &slice)
+                    .into_normal(|decision| (decision.verdict, numbers[decision.effects], decision.rule.is_some()));
                 let found = must
                     .difference(&does_here, same, &mut Budget::new(STEPS))
                     .map_err(|exhausted| Unproved::Unknown { path, exhausted })?;
@@ -294,25 +310,32 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// The rows of one part of all packets, without what they then need not ask.
+/// The rows of one part of all packets, without what they then need not ask; none after one that takes all of it.
 fn sliced<D: Copy>(table: &Table<D>, slice: &[(Variable, IntervalSet<u128>)]) -> Table<D> {
     fn rows<A: Address, D: Copy>(rows: &[Row<A, D>], slice: &[(Variable, IntervalSet<u128>)]) -> Vec<Row<A, D>> {
-        let within = |row: &Row<A, D>| {
+        let any = Matches::any();
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
             let asked = |(variable, values): &(Variable, IntervalSet<u128>)| {
                 row.matches.conditions.values(variable).is_none_or(|own| !own.is_disjoint(values))
             };
-            slice.iter().all(asked).then(|| {
-                let mut matches = row.matches.clone();
-                for (variable, values) in slice {
-                    // A set that holds only a part of the slice is still asked for.
-                    if matches.conditions.values(variable).is_some_and(|own| values.is_subset(own)) {
-                        matches.conditions = matches.conditions.without(variable);
-                    }
+            if !slice.iter().all(asked) {
+                continue;
+            }
+            let mut matches = row.matches.clone();
+            for (variable, values) in slice {
+                // A set that holds only a part of the slice is still asked for.
+                if matches.conditions.values(variable).is_some_and(|own| values.is_subset(own)) {
+                    matches.conditions = matches.conditions.without(variable);
                 }
-                Row { matches, decision: row.decision }
-            })
-        };
-        rows.iter().filter_map(within).collect()
+            }
+            let is_last = matches == any;
+            all.push(Row { matches, decision: row.decision });
+            if is_last {
+                break;
+            }
+        }
+        all
     }
     Table { v4: rows(&table.v4, slice), v6: rows(&table.v6, slice) }
 }

@@ -4,14 +4,16 @@
 //! on every machine. Never: a thread for a few items.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Does `work` for all items, `chunk` at a time; each range adds its results to a list of its own.
 pub(super) fn chunks<T: Send>(items: usize, chunk: usize, work: impl Fn(Range<usize>, &mut Vec<T>) + Sync) -> Vec<T> {
     let chunks = items.div_ceil(chunk);
     let range = |at: usize| at * chunk..((at + 1) * chunk).min(items);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks);
+    // Asking how many there are reads files.
+    static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = if chunks <= 1 { 1 } else { CORES.min(chunks) };
     if threads <= 1 {
         let mut all = Vec::new();
         (0..chunks).for_each(|at| work(range(at), &mut all));
