@@ -5,5 +5,6 @@
 
 pub mod apply;
 pub mod kernel;
+pub mod lists;
 pub mod probe;
 pub mod reconciler;

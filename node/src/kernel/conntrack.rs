@@ -197,6 +197,41 @@ impl Netfilter {
         dumped.map(drop).map_err(Error::Connections)
     }
 
+    /// The tracked connections with an end at `address`: whoever began them, and as either end was before
+    /// translation. The kernel looks through all of them, but tells these alone (since Linux 5.8).
+    pub fn connections_of(&mut self, address: IpAddr) -> Result<Vec<Connection>, Error> {
+        let (family, source, destination, octets) = match address {
+            IpAddr::V4(address) => (2, CTA_IP_V4_SRC, CTA_IP_V4_DST, address.octets().to_vec()),
+            IpAddr::V6(address) => (10, CTA_IP_V6_SRC, CTA_IP_V6_DST, address.octets().to_vec()),
+        };
+        let ends = [
+            (CTA_TUPLE_ORIG, source, CTA_FILTER_F_CTA_IP_SRC),
+            (CTA_TUPLE_ORIG, destination, CTA_FILTER_F_CTA_IP_DST),
+            (CTA_TUPLE_REPLY, source, CTA_FILTER_F_CTA_IP_SRC),
+        ];
+        let mut found: Vec<Connection> = Vec::new();
+        for (tuple, end, flag) in ends {
+            let (original, reply) = if tuple == CTA_TUPLE_ORIG { (flag, 0) } else { (0, flag) };
+            let request = request(IPCTNL_MSG_CT_GET, family)
+                .nested(tuple, |tuple| tuple.nested(CTA_TUPLE_IP, |ip| ip.bytes(end, &octets)))
+                .nested(CTA_FILTER, |filter| {
+                    // In the machine's order, unlike most of netfilter's numbers.
+                    let filter = filter.bytes(CTA_FILTER_ORIG_FLAGS, &original.to_ne_bytes());
+                    filter.bytes(CTA_FILTER_REPLY_FLAGS, &reply.to_ne_bytes())
+                });
+            let each = |reply: &Reply<'_>| {
+                let connection = parse_connection(reply)?;
+                let ends = [connection.original.source, connection.original.destination, connection.reply.source];
+                if ends.contains(&address) && !found.contains(&connection) {
+                    found.push(connection);
+                }
+                Ok(())
+            };
+            self.socket.dump(request, each).map_err(Error::Connections)?;
+        }
+        Ok(found)
+    }
+
     /// All tracked connections of both families.
     pub fn connections(&mut self) -> Result<Vec<Connection>, Error> {
         let mut connections = Vec::new();

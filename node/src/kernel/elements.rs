@@ -20,10 +20,21 @@ const GROUP: usize = 400;
 /// A timeout that is less than a tick of the slowest kernel clock would mean none.
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// The longest key (NFT_REG32_COUNT registers of four bytes, net/netfilter/nf_tables.h).
+const LONGEST: usize = 64;
+
 /// The key of an element, field by field in the set's order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    fields: Vec<Vec<u8>>,
+    bytes: [u8; LONGEST],
+    length: usize,
+    fields: usize,
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self { bytes: [0; LONGEST], length: 0, fields: 0 }
+    }
 }
 
 impl Key {
@@ -62,29 +73,29 @@ impl Key {
         }])
     }
 
-    /// A field in the bytes in which the kernel compares it.
+    /// A field in the bytes in which the kernel compares it. What is longer than any key can be becomes a
+    /// key of no bytes, which the kernel refuses.
     pub fn raw(mut self, field: &[u8]) -> Self {
-        self.fields.push(field.to_vec());
+        let start = if self.fields == 0 { 0 } else { self.length.next_multiple_of(4) };
+        self.fields += 1;
+        let padded = if self.fields == 1 { field.len() } else { field.len().next_multiple_of(4) };
+        match self.bytes.get_mut(start..start + field.len()).filter(|_| start + padded <= LONGEST) {
+            Some(room) => {
+                room.copy_from_slice(field);
+                self.length = start + padded;
+            }
+            None => self.length = 0,
+        }
         self
     }
 
     /// As in NFTA_DATA_VALUE: fields of a concatenation are padded to registers of four bytes.
-    pub fn bytes(&self) -> Vec<u8> {
-        match self.fields.as_slice() {
-            [field] => field.clone(),
-            fields => {
-                let mut bytes = Vec::new();
-                for field in fields {
-                    bytes.extend(field);
-                    bytes.resize(bytes.len().next_multiple_of(4), 0);
-                }
-                bytes
-            }
-        }
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
-/// One element to add or to delete.
+/// One element to add or to delete, or a set to empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit<'a> {
     /// Adding what is there already is no error. Whether its timeout becomes the new one depends on
@@ -97,14 +108,26 @@ pub enum Edit<'a> {
     },
     /// Refused with ENOENT when it is not there.
     Delete { set: &'a str, key: Key },
+    /// No error when it is not there. Since Linux 6.3.
+    Destroy { set: &'a str, key: Key },
+    /// All elements of the set are deleted.
+    Flush { set: &'a str },
 }
 
-impl Edit<'_> {
-    fn operation(&self) -> (u8, &str) {
+impl<'a> Edit<'a> {
+    pub fn set(&self) -> &'a str {
         match self {
-            Self::Add { set, .. } => (NFT_MSG_NEWSETELEM, set),
-            Self::Delete { set, .. } => (NFT_MSG_DELSETELEM, set),
+            Self::Add { set, .. } | Self::Delete { set, .. } | Self::Destroy { set, .. } | Self::Flush { set } => set,
         }
+    }
+
+    fn operation(&self) -> (u8, &'a str) {
+        let kind = match self {
+            Self::Add { .. } => NFT_MSG_NEWSETELEM,
+            Self::Delete { .. } | Self::Flush { .. } => NFT_MSG_DELSETELEM,
+            Self::Destroy { .. } => NFT_MSG_DESTROYSETELEM,
+        };
+        (kind, self.set())
     }
 }
 
@@ -132,13 +155,23 @@ pub enum ChangeError {
 impl Netfilter {
     /// Makes all edits in one transaction; on an error, none.
     pub fn change_elements(&mut self, table: &TableId, edits: &[Edit<'_>]) -> Result<(), ChangeError> {
+        self.change_elements_in_groups(table, edits, if edits.len() <= SMALL { 1 } else { GROUP })
+    }
+
+    /// The same, with up to 400 edits in a message, however few there are in all: of those of a message, only the
+    /// first that is refused is named.
+    pub fn change_many_elements(&mut self, table: &TableId, edits: &[Edit<'_>]) -> Result<(), ChangeError> {
+        self.change_elements_in_groups(table, edits, GROUP)
+    }
+
+    fn change_elements_in_groups(&mut self, table: &TableId, edits: &[Edit<'_>], most: usize) -> Result<(), ChangeError> {
         let edits_in_all = edits.len();
-        let most = if edits_in_all <= SMALL { 1 } else { GROUP };
         let batch = |kind| Request::with_resource(kind, 0, NFPROTO_UNSPEC, u16::from(NFNL_SUBSYS_NFTABLES));
         let mut requests = vec![batch(NFNL_MSG_BATCH_BEGIN)];
         let mut groups = Vec::new();
         let mut start = 0;
-        let same = edits.chunk_by(|a, b| a.operation() == b.operation());
+        let is_flush = |edit: &Edit<'_>| matches!(edit, Edit::Flush { .. });
+        let same = edits.chunk_by(|a, b| a.operation() == b.operation() && !is_flush(a) && !is_flush(b));
         for edits in same.flat_map(|edits| edits.chunks(most)) {
             let (request, offsets) = message(table, edits);
             start += edits.len();
@@ -171,7 +204,12 @@ fn message(table: &TableId, edits: &[Edit<'_>]) -> (Request, Vec<usize>) {
     let mut offsets = Vec::with_capacity(edits.len());
     let request = Request::new(NFNL_SUBSYS_NFTABLES, operation, NLM_F_CREATE, table.family.number())
         .string(NFTA_SET_ELEM_LIST_TABLE, &table.name)
-        .string(NFTA_SET_ELEM_LIST_SET, set)
+        .string(NFTA_SET_ELEM_LIST_SET, set);
+    // A list that is not there means all of the set.
+    if let [Edit::Flush { .. }] = edits {
+        return (request, vec![0]);
+    }
+    let request = request
         .nested(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
             edits.iter().fold(list, |list, edit| {
                 offsets.push(list.len());
@@ -198,13 +236,14 @@ impl Group {
 }
 
 fn element(item: Request, edit: &Edit<'_>) -> Request {
-    let with_key = |key: &Key| item.nested(NFTA_SET_ELEM_KEY, |data| data.bytes(NFTA_DATA_VALUE, &key.bytes()));
+    let with_key = |key: &Key, item: Request| item.nested(NFTA_SET_ELEM_KEY, |data| data.bytes(NFTA_DATA_VALUE, key.bytes()));
     match edit {
         Edit::Add { key, timeout: Some(timeout), .. } => {
             let milliseconds = (*timeout).max(SHORTEST).as_millis().try_into().unwrap_or(u64::MAX);
-            with_key(key).u64(NFTA_SET_ELEM_TIMEOUT, milliseconds)
+            with_key(key, item).u64(NFTA_SET_ELEM_TIMEOUT, milliseconds)
         }
-        Edit::Add { key, timeout: None, .. } | Edit::Delete { key, .. } => with_key(key),
+        Edit::Add { key, timeout: None, .. } | Edit::Delete { key, .. } | Edit::Destroy { key, .. } => with_key(key, item),
+        Edit::Flush { .. } => item,
     }
 }
 
@@ -217,6 +256,9 @@ mod tests {
         assert_eq!(Key::new().port(443).bytes(), [1, 187]);
         let key = Key::new().address([192, 0, 2, 1].into()).port(443).protocol(Protocol::TCP);
         assert_eq!(key.bytes(), [192, 0, 2, 1, 1, 187, 0, 0, 6, 0, 0, 0]);
+        let longest = (0..4).fold(Key::new(), |key, _| key.raw(&[7; 16]));
+        assert_eq!(longest.bytes(), [7; 64]);
+        assert!(longest.port(1).bytes().is_empty());
     }
 
     #[test]

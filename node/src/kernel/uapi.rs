@@ -20,6 +20,7 @@ pub const NFT_MSG_GETSETELEM: u8 = 13;
 pub const NFT_MSG_DELSETELEM: u8 = 14;
 pub const NFT_MSG_GETGEN: u8 = 16;
 pub const NFT_MSG_GETOBJ: u8 = 19;
+pub const NFT_MSG_DESTROYSETELEM: u8 = 30;
 
 // enum nft_gen_attributes
 pub const NFTA_GEN_ID: u16 = 1;
@@ -112,6 +113,13 @@ pub const CTA_MARK: u16 = 8;
 pub const CTA_ID: u16 = 12;
 pub const CTA_ZONE: u16 = 18;
 pub const CTA_MARK_MASK: u16 = 21;
+pub const CTA_FILTER: u16 = 25;
+
+// enum ctattr_filter; CTA_FILTER_FLAG of net/netfilter/nf_conntrack_netlink.c: 1 the source address, 2 the destination
+pub const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+pub const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+pub const CTA_FILTER_F_CTA_IP_SRC: u32 = 1;
+pub const CTA_FILTER_F_CTA_IP_DST: u32 = 2;
 
 // enum ctattr_tuple, enum ctattr_ip, enum ctattr_l4proto
 pub const CTA_TUPLE_IP: u16 = 1;

@@ -55,9 +55,7 @@ impl Marks {
         };
         let mut edits: Vec<_> = edits.collect();
         // One message holds neighbours of one set.
-        edits.sort_by_key(|edit| match edit {
-            Edit::Add { set, .. } | Edit::Delete { set, .. } => *set,
-        });
+        edits.sort_by_key(Edit::set);
         match netfilter.change_elements(&TableId::inet(TABLE), &edits) {
             Ok(()) => Watching::Yes,
             Err(ChangeError::Refused(refusals)) => match refusals.first() {

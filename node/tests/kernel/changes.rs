@@ -56,7 +56,7 @@ fn elements_of_all_kinds_come_back() {
             add("blocked6", address("2001:db8::1"), 120),
             add("armed", Key::new().family(Family::V4), 60),
             add("armed", Key::new().family(Family::V6), 60),
-            add("probes", probe.clone(), 5),
+            add("probes", probe, 5),
         ];
         let mut netfilter = netfilter();
         netfilter.change_elements(&ringwall(), &edits).expect("added");
@@ -67,7 +67,7 @@ fn elements_of_all_kinds_come_back() {
         assert!(timed.expires.is_some_and(|left| left <= Duration::from_secs(60) && left > Duration::from_secs(30)));
         let lasting = elements.iter().find(|element| element.key == [192, 0, 2, 2]).expect("it was added");
         assert_eq!((lasting.timeout, lasting.expires), (None, None));
-        assert_eq!(keys(&mut netfilter, "probes"), BTreeSet::from([probe.bytes()]));
+        assert_eq!(keys(&mut netfilter, "probes"), BTreeSet::from([probe.bytes().to_vec()]));
         // What nft reads out of the same bytes.
         assert!(shown("blocked6").contains("2001:db8::1"), "{}", shown("blocked6"));
         assert!(shown("armed").contains("\"ipv4\"") && shown("armed").contains("\"ipv6\""), "{}", shown("armed"));

@@ -78,8 +78,8 @@ macro_rules! line {
     };
 }
 
-/// Stated again by each transaction, so emptied first; what is in the sets stays.
-pub(super) fn skeleton() -> String {
+/// The table as text. Its chains are stated again by each transaction, so emptied first; what is in the sets stays.
+pub fn skeleton() -> String {
     let mut text = format!("table inet {BLOCKS_TABLE} {{\n");
     for family in Family::ALL {
         let digit = text::digit(family);
