@@ -9,9 +9,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use ringwall_node::apply::{
     self, Answer, ApplyError, Cut, Enforced, History, Record, State, StateError, clear, cut, enforced, forbidden,
-    foreign_chains, records, take_over,
+    digest, foreign_chains, records, take_over,
 };
-use ringwall_node::kernel::{Netfilter, Nft, NftError, TableId, Tuple};
+use ringwall_node::kernel::{Netfilter, Nft, NftError, Tuple};
 use ringwall_packet::{AddressSet, Flow, PortProtocol, Upper};
 use ringwall_policy::{OnTighten, Policy};
 use ringwall_policy_file::{Input, Values};
@@ -248,7 +248,7 @@ fn apply_to(
         values: loaded.bound.clone(),
         answers: BTreeMap::new(),
         applied: now(),
-        digest: None,
+        ..Record::default()
     };
     enforce(&mut node, loaded, policy, record, &ways, confirm, args.learn, terminal)
 }
@@ -762,15 +762,4 @@ pub fn answers(ruleset: &Ruleset, policy: &Policy, terminal: &Terminal) -> BTree
 /// Whether a generation's chains are not as they were loaded.
 pub fn has_drifted(netfilter: &mut Netfilter, generation: Generation, record: &Record) -> bool {
     record.digest.is_some() && digest(netfilter, generation) != record.digest
-}
-
-/// The digest of a generation's chains and of those of the block lists, which tells a foreign change
-/// later.
-fn digest(netfilter: &mut Netfilter, generation: Generation) -> Option<String> {
-    let of_generation = |name: &str| Generation::of_name(name) == Some(generation) && !name.ends_with("_armed");
-    let rules = netfilter.digest(&TableId::inet(nftables::TABLE), of_generation).ok()??;
-    // What is in the lists changes all the time.
-    let of_blocks = |name: &str| nftables::blocks::CHAINS.contains(&name);
-    let blocks = netfilter.digest(&TableId::inet(nftables::BLOCKS_TABLE), of_blocks).ok()??;
-    Some(format!("{rules} {blocks}"))
 }

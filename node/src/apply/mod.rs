@@ -7,7 +7,9 @@
 //! The kernel is the truth about what is enforced; the folder says where it came from and what to
 //! load at boot. A program that is killed between the two is made good by the next command.
 
+mod assigned;
 mod cut;
+mod hands;
 mod installed;
 mod lockout;
 mod state;
@@ -20,7 +22,9 @@ use ringwall_ruleset::Ruleset;
 
 use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
 
+pub use assigned::Assigned;
 pub use cut::{Cut, cut, forbidden, take_over};
+pub use hands::{Hands, Load, ReadRuleset, digest};
 pub use installed::{Enforced, Stranger, Trial, enforced};
 pub use lockout::{Cleared, Lockout, clear};
 pub use state::{Answer, History, Record, State, StateError, records};

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! state.json          the last number given out, the confirmed and the fallen generations
+//! taken.json          the newest assignment of the fleet's that was taken over; never an older one
 //! g42/record.json     what g42 was made from
 //! g42/boot.nft        the text that loads g42 from nothing
 //! lock                held while a command changes anything
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use ringwall_ruleset::nftables::Generation;
 use serde::{Deserialize, Serialize};
+
+use super::assigned::Assigned;
 
 /// So many records are kept for `rollback`, the confirmed one among them.
 const RECORDS_MAX: usize = 20;
@@ -42,6 +45,9 @@ pub struct Record {
     /// The digest of the chains, read back after the load.
     #[serde(default)]
     pub digest: Option<String>,
+    /// The fleet's assignment that it was made from: then there are no files and no values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Assigned>,
 }
 
 impl Record {
@@ -83,6 +89,7 @@ struct Numbers {
 }
 
 const SCHEMA: &str = "ringwall.state/1";
+const TAKEN: &str = "taken.json";
 
 /// The state folder, to be looked at.
 #[derive(Debug)]
@@ -149,6 +156,24 @@ impl History {
 
     pub fn record(&self, generation: Generation) -> Result<Record, StateError> {
         record(&self.folder, generation)
+    }
+
+    /// The newest assignment that was taken over.
+    pub fn taken(&self) -> Result<Option<Assigned>, StateError> {
+        let path = self.folder.join(TAKEN);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::Read { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError::Damaged { path, source }),
+        }
+    }
+
+    /// The generations after this one that have a folder, oldest first.
+    pub(super) fn after(&self, generation: Option<Generation>) -> Vec<Generation> {
+        let mut after = generations(&self.folder);
+        after.retain(|found| Some(*found) > generation);
+        after.reverse();
+        after
     }
 
     /// What is loaded at boot when the generation is the confirmed one.
@@ -233,6 +258,11 @@ impl State {
         self.save()
     }
 
+    /// From now on this is the newest assignment that was taken over.
+    pub fn take(&self, assigned: &Assigned) -> Result<(), StateError> {
+        write(&self.history.folder.join(TAKEN), &json(assigned))
+    }
+
     /// Adds what was read back from the kernel.
     pub fn amend(&self, generation: Generation, record: &Record) -> Result<(), StateError> {
         write(&self.history.folder.join(generation.to_string()).join("record.json"), &json(record))
@@ -245,6 +275,12 @@ impl State {
 
     /// Takes away old records. Their loss costs nothing, so errors are left alone.
     fn tidy(&mut self) {
+        let kept: BTreeSet<u32> = self.history.numbers.history.iter().chain(&self.history.numbers.confirmed).copied().collect();
+        // Fallen ones, once nothing is asked about them any more.
+        let is_over = |generation: &Generation| !kept.contains(&generation.0) && Some(generation.0) < self.history.numbers.confirmed;
+        for fallen in generations(&self.history.folder).into_iter().filter(is_over) {
+            let _ = fs::remove_dir_all(self.history.folder.join(fallen.to_string()));
+        }
         let surplus = self.history.numbers.history.len().saturating_sub(RECORDS_MAX);
         for old in self.history.numbers.history.drain(..surplus) {
             let _ = fs::remove_dir_all(self.history.folder.join(Generation(old).to_string()));
