@@ -343,7 +343,7 @@ impl Group {
             let all: BTreeSet<By> = tags.iter().map(|tag| of(&self.deciders[*tag])).collect();
             all.into_iter().collect()
         };
-        let flows = |(line, tags): (Line, BTreeSet<usize>)| Flows {
+        let flows = |(line, tags, _): (Line, BTreeSet<usize>, Packets)| Flows {
             line,
             before: by(&tags, &|deciders| before.by(deciders.0)),
             after: by(&tags, &|deciders| after.by(deciders.1)),

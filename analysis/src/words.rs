@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{Address, AddressSet, Family, IntervalSet, Matches, Table, Variable};
+use ringwall_packet::{Address, AddressSet, Cube, Family, IntervalSet, Matches, Table, Variable};
 use ringwall_policy::{Policy, name_asked};
 
 pub use ends::{End, texts};
@@ -28,6 +28,18 @@ use services::{ServiceWords, Services};
 pub struct Packets {
     pub v4: Vec<Matches<Ipv4Addr>>,
     pub v6: Vec<Matches<Ipv6Addr>>,
+}
+
+impl From<Vec<Matches<Ipv4Addr>>> for Packets {
+    fn from(v4: Vec<Matches<Ipv4Addr>>) -> Self {
+        Self { v4, ..Self::default() }
+    }
+}
+
+impl From<Vec<Matches<Ipv6Addr>>> for Packets {
+    fn from(v6: Vec<Matches<Ipv6Addr>>) -> Self {
+        Self { v6, ..Self::default() }
+    }
 }
 
 impl Packets {
@@ -118,19 +130,19 @@ impl<'a> Words<'a> {
     /// In order of the words. `rows` are what the operator's rules ask, to be used where they fit.
     pub fn lines(&self, packets: &Packets, rows: &Packets) -> Vec<Line> {
         let lines = self.lines_of(packets, &Tags::default(), rows);
-        lines.into_iter().map(|(line, _)| line).collect()
+        lines.into_iter().map(|(line, ..)| line).collect()
     }
 
-    /// The same; each line with the tags of the boxes that have a part in it.
-    pub fn lines_of(&self, packets: &Packets, tags: &Tags, rows: &Packets) -> Vec<(Line, BTreeSet<usize>)> {
+    /// The same; each line with the tags of the boxes that have a part in it, and some of its packets.
+    pub fn lines_of(&self, packets: &Packets, tags: &Tags, rows: &Packets) -> Vec<(Line, BTreeSet<usize>, Packets)> {
         let mut known = Known { names: &self.names, ends: BTreeMap::new() };
         let v4: Vec<Draft> =
             pieces(&packets.v4, &tags.v4, &rows.v4).into_iter().map(|piece| self.draft(piece, &mut known)).collect();
         let v6 = pieces(&packets.v6, &tags.v6, &rows.v6).into_iter().map(|piece| self.draft(piece, &mut known)).collect();
         let drafts = self.both_families(v4, v6, &mut known);
         let mut lines: Vec<_> =
-            self.same_ends(drafts).into_iter().map(|draft| (to_answer(draft.line, draft.answer), draft.tags)).collect();
-        lines.sort();
+            self.same_ends(drafts).into_iter().map(|draft| (to_answer(draft.line, draft.answer), draft.tags, draft.some)).collect();
+        lines.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         lines
     }
 
@@ -193,14 +205,17 @@ impl<'a> Words<'a> {
         };
         let tags = all.iter().flat_map(|draft| &draft.tags).copied().collect();
         let line = Line { services: text, ..first.line.clone() };
-        Some(Draft { line, answer: first.answer.clone(), services, tags })
+        Some(Draft { line, answer: first.answer.clone(), services, tags, some: first.some.clone() })
     }
 
     fn draft<A: Address>(&self, piece: Piece<A>, known: &mut Known<'_>) -> Draft
     where
         AddressSet: From<OneFamily<A>>,
+        Packets: From<Vec<Matches<A>>>,
     {
         let Piece { source, destination, services, conditions, tags } = piece;
+        let of_piece = |upper| Matches { cube: Cube { source: source.clone(), destination: destination.clone(), upper }, conditions: conditions.clone() };
+        let some = services.cubes().map(of_piece).collect::<Vec<_>>().into();
         let is_anywhere = destination.is_full();
         let mut end = |set| known.end(&AddressSet::from(OneFamily(set)), Some(A::FAMILY));
         let mut line = Line {
@@ -227,7 +242,7 @@ impl<'a> Words<'a> {
             Family::V4 => [services, Services::default()],
             Family::V6 => [Services::default(), services],
         };
-        Draft { line, answer, services, tags }
+        Draft { line, answer, services, tags, some }
     }
 
     /// A line that only one family has: said where the words would stand for more.
@@ -249,6 +264,8 @@ struct Draft {
     answer: Option<String>,
     services: [Services; 2],
     tags: BTreeSet<usize>,
+    /// Packets of the line; those that were joined to it may not be among them.
+    some: Packets,
 }
 
 impl Draft {
@@ -302,7 +319,8 @@ impl Known<'_> {
         let destination = both(&v4.line.destination, &v6.line.destination)?;
         let line = Line { source, destination, family: None, ..v4.line.clone() };
         let services = [v4.services[0].clone(), v6.services[1].clone()];
-        Some(Draft { line, answer: v4.answer.clone(), services, tags: v4.tags.union(&v6.tags).copied().collect() })
+        let tags = v4.tags.union(&v6.tags).copied().collect();
+        Some(Draft { line, answer: v4.answer.clone(), services, tags, some: v4.some.clone() })
     }
 }
 

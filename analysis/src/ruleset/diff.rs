@@ -75,7 +75,7 @@ pub fn diff(
         };
         all[kind].add(deciders, packets, conditions);
     }
-    let [only_before, only_after, unknown] = all.map(|group| group.flows(&ways, words));
+    let [only_before, only_after, unknown] = all.map(|group| group.flows(&ways, words, conditions));
     Ok(Difference { before: only_before, after: only_after, unknown })
 }
 
@@ -98,34 +98,34 @@ fn group<A: Rows>(ways: &(Way, Way), changes: &[Change<A>], conditions: &Conditi
 struct Group {
     packets: Packets,
     tags: Tags,
-    /// For each tag, who decides on both sides, and a packet.
-    parts: Vec<((usize, usize), Option<Witness>)>,
+    /// For each tag, who decides on both sides.
+    deciders: Vec<(usize, usize)>,
 }
 
 impl Group {
     fn add(&mut self, deciders: (usize, usize), packets: Packets, known: &Conditions) {
-        let tag = self.parts.len();
-        self.parts.push((deciders, packets.witness().map(|witness| shown(witness, &packets, known))));
+        let tag = self.deciders.len();
+        self.deciders.push(deciders);
         let packets = packets.beyond(known);
         self.tags.v4.extend(packets.v4.iter().map(|_| tag));
         self.tags.v6.extend(packets.v6.iter().map(|_| tag));
         self.packets.extend(&packets);
     }
 
-    fn flows(self, ways: &(Way, Way), words: &Words<'_>) -> Vec<Flows> {
-        let deciders = |of: fn(&(usize, usize)) -> usize| -> BTreeSet<usize> { self.parts.iter().map(|(deciders, _)| of(deciders)).collect() };
+    fn flows(self, ways: &(Way, Way), words: &Words<'_>, known: &Conditions) -> Vec<Flows> {
+        let deciders = |of: fn(&(usize, usize)) -> usize| -> BTreeSet<usize> { self.deciders.iter().map(of).collect() };
         let mut rows = Packets::default();
         for (way, deciders) in [(&ways.0, deciders(|both| both.0)), (&ways.1, deciders(|both| both.1))] {
             let rules: BTreeSet<usize> = deciders.into_iter().filter(|at| way.outcome(*at).by.iter().any(|by| by.rule.is_some())).collect();
             rows.extend(&Packets::of_rows(&way.table, |decision| rules.contains(decision)));
         }
         let lines = words.lines_of(&self.packets, &self.tags, &rows);
-        let flows = |(line, tags): (Line, BTreeSet<usize>)| {
+        let flows = |(line, tags, some): (Line, BTreeSet<usize>, Packets)| {
             let all = |way: &Way, of: fn(&(usize, usize)) -> usize| -> Vec<Outcome> {
-                let places: BTreeSet<usize> = tags.iter().map(|tag| of(&self.parts[*tag].0)).collect();
+                let places: BTreeSet<usize> = tags.iter().map(|tag| of(&self.deciders[*tag])).collect();
                 places.into_iter().map(|at| way.outcome(at).clone()).collect()
             };
-            let witness = tags.iter().find_map(|tag| self.parts[*tag].1.clone())?;
+            let witness = shown(some.witness()?, &some, known);
             Some(Flows { before: all(&ways.0, |both| both.0), after: all(&ways.1, |both| both.1), line, witness })
         };
         lines.into_iter().filter_map(flows).collect()

@@ -50,6 +50,15 @@ impl Services {
         Self(all)
     }
 
+    /// As boxes; together they are the set.
+    pub fn cubes(&self) -> impl Iterator<Item = UpperCube> + '_ {
+        let of = |(protocols, ports): &'_ (IntervalSet<u8>, Ports)| {
+            let protocols = protocols.clone();
+            ports.clone().into_iter().filter_map(move |(to, from)| UpperCube::new(protocols.clone(), to, from))
+        };
+        self.0.iter().flat_map(of)
+    }
+
     pub fn is_any(&self) -> bool {
         *self == Self::from_iter([&UpperCube::any()])
     }

@@ -216,10 +216,13 @@ impl Row {
         }
     }
 
+    pub(crate) fn is_every_port(&self) -> bool {
+        matches!(self.ports, Ports::Any) || matches!(&self.ports, Ports::Are(ports) if ports.is_full())
+    }
+
     /// Everything from the source to the destination.
     pub(crate) fn is_everything(&self) -> bool {
-        let every_port =
-            matches!(self.ports, Ports::Any) || matches!(&self.ports, Ports::Are(ports) if ports.is_full());
+        let every_port = self.is_every_port();
         match self.protocol {
             Transport::Any => every_port || self.ports == Ports::Unstated,
             Transport::Unstated => every_port,
@@ -353,7 +356,8 @@ fn clusters(by_pair: &HashMap<Pair, Vec<&Row>>) -> HashMap<Pair, Cluster> {
     for ((one, other), rows) in by_pair {
         let back = by_pair.get(&(other.clone(), one.clone()));
         let rows = rows.iter().chain(back.into_iter().flatten()).copied();
-        let opened: Opened = rows.filter(|row| !row.is_everything()).collect();
+        // A row for all ports of a protocol tells nothing of what they are for.
+        let opened: Opened = rows.filter(|row| !row.is_everything() && !row.is_every_port()).collect();
         let told = known.iter().find(|(_, fact)| match fact.kind {
             FactKind::Cluster(ports) => ports.iter().all(|port| opened.opens(*port)),
             _ => false,

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ringwall_diagnostic::Diagnostic;
 use ringwall_packet::{
-    Address, AddressSet, Budget, Conditions, Cover, Cube, IntervalSet, Matches, Protocol, State, UpperCube, Variable, cover,
+    Address, AddressSet, Budget, Conditions, Cover, Cube, Family, IntervalSet, Matches, Protocol, State, UpperCube, Variable, cover,
     interface, not_global,
 };
 use ringwall_ruleset::Verdict;
@@ -143,12 +143,20 @@ fn is_wide<A: Address>(matches: &Matches<A>) -> bool {
 }
 
 /// A new connection from the internet that no rule of any input chain decides, and that is accepted.
+/// Whether a table, such as `ip filter`, is of the other family alone.
+fn is_of_other_family<A: Address>(table: &str) -> bool {
+    let other = if A::FAMILY == Family::V4 { "ip6" } else { "ip" };
+    table.split_once(' ').is_some_and(|(family, _)| family == other)
+}
+
 fn policies<A: InTable>(chains: &Chains<'_>, budget: u64) -> Option<Diagnostic>
 where
     AddressSet: Sources<A>,
 {
     let at_input: Vec<_> = chains.all.iter().filter(|(base, _)| base.hook == Hook::Input).collect();
     let (first, _) = at_input.first()?;
+    // A table of one family has a policy for the other that is none of its own.
+    let is_seen = at_input.iter().any(|(base, _)| !is_of_other_family::<A>(&base.table));
     let mut decided: Vec<&Matches<A>> = Vec::new();
     for row in at_input.iter().flat_map(|(_, table)| A::rows(table)) {
         match (row.decision.rule, row.decision.verdict) {
@@ -162,8 +170,12 @@ where
     let finding = match cover(&stranger::<A>(), &decided, &mut Budget::new(budget)) {
         Ok(Cover::By(_)) => return None,
         Ok(Cover::Not(left)) => {
-            let message = format!("`{}`, the chain `{}`, accepts what no rule decides", first.table, first.name);
-            let finding = Diagnostic::warning("RW7011", message);
+            let finding = if is_seen {
+                Diagnostic::warning("RW7011", format!("`{}`, the chain `{}`, accepts what no rule decides", first.table, first.name))
+            } else {
+                let family = if A::FAMILY == Family::V4 { "IPv4" } else { "IPv6" };
+                Diagnostic::warning("RW7011", format!("no chain looks at {family} that comes in: all of it is accepted"))
+            };
             finding.note(format!("for example, {} is accepted", of_box(&left)))
         }
         Err(exhausted) => return Some(unknown("whether what no rule decides is accepted", exhausted.steps)),

@@ -81,6 +81,8 @@ pub(super) fn rules<A: Rows + Set>(way: &Way, scope: &Scope, is_loose: bool, dra
     }
     let mut steps = Vec::new();
     for row in A::rows(&way.table) {
+        let whole = whole_protocols(row, way, budget)?;
+        let row = whole.as_ref().unwrap_or(row);
         let part = step(row, way.outcome(row.decision), scope, is_loose, &mut steps, draft);
         let Some(part) = part else { continue };
         // What is said of it narrows it to what others leave of it, and they accept that too.
@@ -141,6 +143,21 @@ pub(super) fn rules<A: Rows + Set>(way: &Way, scope: &Scope, is_loose: bool, dra
         }
     }
     Ok(())
+}
+
+/// The row for all protocols, where others accept what it does not say: it then stands as it was meant.
+fn whole_protocols<A: Rows>(row: &Row<A, usize>, way: &Way, budget: &mut Budget) -> Result<Option<Row<A, usize>>, Exhausted> {
+    let upper = &row.matches.cube.upper;
+    let is_cut = upper.protocols().intervals().len() > 1 && upper.destination_ports().is_full() && upper.source_ports().is_full();
+    if !is_cut || !way.outcome(row.decision).fate.accepts() {
+        return Ok(None);
+    }
+    let mut matches = row.matches.clone();
+    matches.cube.upper = UpperCube::any();
+    let rows = A::rows(&way.table);
+    let accepts = |row: Option<usize>| row.is_some_and(|row| way.outcome(rows[row].decision).fate.accepts());
+    let is_accepted = parts(rows, &matches, budget)?.iter().all(|part| accepts(part.row));
+    Ok(is_accepted.then(|| Row { matches, decision: row.decision }))
 }
 
 fn rule<A: Set>(cube: Cube<A>, via: Option<u128>, path: Path, allows: bool, from: &BTreeSet<usize>) -> Rule {
