@@ -115,3 +115,28 @@ fn lock(path: &Path) -> Result<File> {
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a lost power supply would show, and no test here can.
+    #[test]
+    fn each_write_waits_for_the_disk() {
+        let folder = std::env::temp_dir().join(format!("ringwall-sqlite-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a new folder");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let store = Sqlite::open(&folder.join("store"), Keep::default()).await.expect("a store");
+            for (pragma, expected) in [("PRAGMA synchronous", "2"), ("PRAGMA journal_mode", "wal"), ("PRAGMA foreign_keys", "1")] {
+                for pool in [&store.writer, &store.readers] {
+                    let row = sqlx::query(pragma).fetch_one(pool).await.expect("a row");
+                    let value = sqlx::Row::try_get_unchecked::<String, _>(&row, 0).expect("a value");
+                    assert_eq!(value, expected, "{pragma}");
+                }
+            }
+            store.close().await;
+        });
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+    }
+}
