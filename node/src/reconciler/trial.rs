@@ -272,12 +272,8 @@ impl Reconciler {
                 Stage::Settling { .. } => false,
             };
         }
-        let is_to_come =
-            self.taken.as_ref().is_some_and(|taken| taken.assignment.place == place && taken.progress == Progress::Received);
-        if is_to_come {
-            self.progress(Some(place), Progress::Fell);
-        }
-        is_to_come
+        // One that is not loaded yet would be loaded after a restart: a newer one takes its place.
+        false
     }
 
     /// The kernel took it back; what is left of it is cleared away.

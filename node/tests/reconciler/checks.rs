@@ -20,6 +20,10 @@ pub struct Checks {
     repeats: u32,
     /// The newest place that was loaded.
     loaded: Option<Place>,
+    /// Those that were said to have fallen.
+    fell: BTreeSet<Place>,
+    /// It was told of a change that took everything out, and has not read the kernel since.
+    is_unread: bool,
 }
 
 fn place_of(disk: &DiskModel, generation: Option<u32>) -> Option<Place> {
@@ -38,6 +42,16 @@ impl Checks {
     /// The process that heard them is gone.
     pub fn forget_answers(&mut self) {
         self.answered.clear();
+    }
+
+    /// The agent was told of a change.
+    pub fn told(&mut self) {
+        self.is_unread = true;
+    }
+
+    /// The agent knows what the kernel held just now, or will ask.
+    pub fn read(&mut self) {
+        self.is_unread = false;
     }
 
     pub fn flushed(&mut self) {
@@ -80,6 +94,8 @@ impl Checks {
                 assert!(place_of(disk, disk.confirmed) < Some(place), "{place:?} is older than what is confirmed");
                 assert!(self.loaded <= Some(place), "{place:?} is older than what was loaded");
                 self.loaded = Some(place);
+                assert!(!self.fell.contains(&place), "{place:?} fell, and is tried again");
+                assert!(!self.is_unread, "a load onto what was not read");
                 let on_trial = kernel.live_trial().filter(|trial| place_of(disk, Some(*trial)).is_some());
                 assert_eq!(on_trial, None, "a second trial");
             }
@@ -107,6 +123,7 @@ impl Checks {
                 let deciding = place_of(disk, kernel.deciding());
                 assert!(deciding != Some(*place), "{say:?}, and it decides");
                 assert!(place_of(disk, disk.confirmed) != Some(*place), "{say:?}, and it is loaded at boot");
+                self.fell.insert(*place);
             }
         }
     }

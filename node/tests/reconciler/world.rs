@@ -81,7 +81,7 @@ impl Tally {
 enum Job {
     Do(Action),
     /// What the kernel said while it was read; something may have changed since.
-    WasRead(Event),
+    WasRead(Event, u64),
     /// A connection for confirming that was opened while this generation was on trial.
     Confirming { attempt: u64, place: Place, opened_on: Option<u32> },
     ToAgent(Event),
@@ -110,6 +110,9 @@ pub struct World {
     ended: Option<bool>,
     /// A removal was ordered: again on each connection until it is done.
     is_removal_ordered: bool,
+    /// Foreign changes so far, and at the last one that the agent was told of.
+    changes: u64,
+    changes_told: u64,
     tally: Tally,
     is_loud: bool,
 }
@@ -134,6 +137,8 @@ impl World {
             told: None,
             ended: None,
             is_removal_ordered: false,
+            changes: 0,
+            changes_told: 0,
             tally: Tally { histories: 1, ..Tally::default() },
             is_loud: std::env::var_os("RINGWALL_SEED").is_some(),
         };
@@ -226,7 +231,7 @@ impl World {
                 Action::ForgetIdentity => self.ended = Some(self.is_removal_ordered),
                 Action::Refresh { .. } => {}
                 Action::ReadKernel if self.random.percent(50) && !self.fails() => {
-                    self.later(Job::WasRead(Event::KernelRead(self.kernel.read())));
+                    self.later(Job::WasRead(Event::KernelRead(self.kernel.read()), self.changes));
                 }
                 other => self.later(Job::Do(other)),
             }
@@ -247,6 +252,8 @@ impl World {
         self.reconciler = Reconciler::default();
         self.is_session_up = false;
         self.checks.operation_ended();
+        // What it is told now is read now.
+        self.checks.read();
         let (disk, kernel) = (self.disk.read(), self.kernel.read());
         self.tally.found_on_trial += u64::from(self.kernel.live_trial().is_some());
         self.tally.found_unsettled += u64::from(kernel.current > self.disk.confirmed.map(Generation));
@@ -261,8 +268,11 @@ impl World {
                 }
                 self.carry_out(action)
             }
-            Job::WasRead(event) => {
+            Job::WasRead(event, changes) => {
                 self.checks.operation_ended();
+                if changes >= self.changes_told {
+                    self.checks.read();
+                }
                 Some(event)
             }
             Job::Confirming { attempt, place, opened_on } => {
@@ -329,7 +339,10 @@ impl World {
                 Event::RolledBack(generation)
             }
             Action::ReadKernel if self.fails() => Event::KernelNotRead,
-            Action::ReadKernel => Event::KernelRead(self.kernel.read()),
+            Action::ReadKernel => {
+                self.checks.read();
+                Event::KernelRead(self.kernel.read())
+            }
             Action::Heal(_) if self.fails() => Event::NotHealed,
             Action::Heal(generation) => {
                 self.tally.healed += 1;
@@ -507,6 +520,7 @@ impl World {
     }
 
     fn disturb(&mut self) {
+        self.changes += 1;
         if self.random.percent(50) {
             self.kernel.flush();
             self.checks.flushed();
@@ -515,6 +529,8 @@ impl World {
         }
         if self.random.percent(80) {
             let process = Process { name: "nft".into(), id: 4711 };
+            self.changes_told = self.changes;
+            self.checks.told();
             self.step(Event::ForeignChange(Some(process)));
         }
     }
