@@ -128,6 +128,8 @@ pub enum Written {
     Nothing,
     /// An agent that enrolled or renewed: its certificate may go out.
     Agent(AgentId),
+    /// An agent that enrolled and waits for an operator's [`Change::Approve`]: it asks again.
+    Pending(AgentId),
     Revision(RevisionNumber),
     /// In the order of the asked.
     Assigned(Vec<(NodeName, AssignmentNumber)>),

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod assignment;
 pub mod audit;
 pub mod change;
+pub mod core;
 pub mod event;
 pub mod fleet;
 pub mod id;

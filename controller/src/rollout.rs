@@ -69,6 +69,8 @@ pub enum Refusal {
     NoWave { wave: usize, waves: usize },
     #[error("a rollout does not go back from wave {from} to wave {to}")]
     Back { from: usize, to: usize },
+    #[error("the rollout {0} is not in its last wave")]
+    Unfinished(RolloutNumber),
     #[error("the node `{0}` is in two waves")]
     Twice(NodeName),
     #[error("the rollout {0} goes back already")]
@@ -94,6 +96,9 @@ impl Rollout {
             return Err(Refusal::RollingBack(self.number));
         }
         let waves = self.waves.len();
+        if state == State::Done && self.state != (State::Running { wave: waves.saturating_sub(1) }) {
+            return Err(Refusal::Unfinished(self.number));
+        }
         if let Some(wave) = state.wave().filter(|wave| *wave >= waves) {
             return Err(Refusal::NoWave { wave, waves });
         }

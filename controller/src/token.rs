@@ -24,7 +24,7 @@ pub const MOST_SKEW: Duration = Duration::from_secs(300);
 pub struct Terms {
     pub uses: NonZeroU32,
     pub expires: Time,
-    /// The only name that may be claimed; `None` is any that is free.
+    /// The node's name, whatever it claims; `None` is what it claims.
     pub node: Option<NodeName>,
     pub site: Option<SiteName>,
     pub labels: BTreeMap<LabelName, String>,
@@ -49,11 +49,12 @@ pub struct Token {
 /// What a node says of itself when it asks to be let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// A wish: see [`Terms::node`].
     pub node: NodeName,
     /// All that it has; which of them count is for the token to say.
     pub addresses: BTreeSet<IpAddr>,
-    /// What its clock says.
-    pub clock: Time,
+    /// What its clock says, if it said so.
+    pub clock: Option<Time>,
 }
 
 /// Why a token does not let a node in: for the operator. The node gets [`Refusal::to_stranger`].
@@ -67,8 +68,6 @@ pub enum Refusal {
     Expired { id: TokenId, at: Time },
     #[error("the token {id} is used up: it was for {uses} and has been used {used} times")]
     UsedUp { id: TokenId, uses: u32, used: u32 },
-    #[error("the token {id} is for the node `{bound}`, not for `{claimed}`")]
-    OtherNode { id: TokenId, bound: NodeName, claimed: NodeName },
     #[error("none of the addresses of `{node}` ({addresses}) is in the prefixes of the token {id} ({prefixes})")]
     Outside { id: TokenId, node: NodeName, addresses: String, prefixes: String },
     #[error("the clock of `{node}` is {seconds} s {direction} the controller's; at most {} s are accepted", MOST_SKEW.as_secs())]
@@ -86,6 +85,7 @@ impl Refusal {
 }
 
 impl Token {
+    /// Whether a node may become an agent by it.
     pub fn admits(&self, claim: &Claim, now: Time) -> Result<(), Refusal> {
         let (id, terms) = (self.id, &self.terms);
         if let Some(at) = self.revoked {
@@ -97,20 +97,29 @@ impl Token {
         if self.used >= terms.uses.get() {
             return Err(Refusal::UsedUp { id, uses: terms.uses.get(), used: self.used });
         }
-        if let Some(bound) = terms.node.as_ref().filter(|bound| **bound != claim.node) {
-            return Err(Refusal::OtherNode { id, bound: bound.clone(), claimed: claim.node.clone() });
-        }
+        self.fits(claim, now)
+    }
+
+    /// Whether what a node says of itself is within the terms, and its clock right.
+    pub fn fits(&self, claim: &Claim, now: Time) -> Result<(), Refusal> {
+        let (id, terms, node) = (self.id, &self.terms, self.node(claim));
         if !terms.prefixes.is_empty() && agent::counted(&claim.addresses, &terms.prefixes).is_empty() {
             let (addresses, prefixes) = (list(&claim.addresses), list(&terms.prefixes));
-            return Err(Refusal::Outside { id, node: claim.node.clone(), addresses, prefixes });
+            return Err(Refusal::Outside { id, node: node.clone(), addresses, prefixes });
         }
-        let (ahead, behind) = (claim.clock.since(now), now.since(claim.clock));
-        let skew = |by: Duration, direction| Refusal::Skew { node: claim.node.clone(), seconds: by.as_secs(), direction };
+        let clock = claim.clock.unwrap_or(now);
+        let (ahead, behind) = (clock.since(now), now.since(clock));
+        let skew = |by: Duration, direction| Refusal::Skew { node: node.clone(), seconds: by.as_secs(), direction };
         match (ahead > MOST_SKEW, behind > MOST_SKEW) {
             (true, _) => Err(skew(ahead, "ahead of")),
             (_, true) => Err(skew(behind, "behind")),
             _ => Ok(()),
         }
+    }
+
+    /// What a node that claims a name is called.
+    pub fn node<'a>(&'a self, claim: &'a Claim) -> &'a NodeName {
+        self.terms.node.as_ref().unwrap_or(&claim.node)
     }
 }
 
@@ -142,7 +151,7 @@ mod tests {
 
     fn claim() -> Claim {
         let addresses = ["192.0.2.1", "127.0.0.1"].map(|address| address.parse().expect("an address"));
-        Claim { node: "edge-1".parse().expect("a name"), addresses: addresses.into(), clock: now() }
+        Claim { node: "edge-1".parse().expect("a name"), addresses: addresses.into(), clock: Some(now()) }
     }
 
     fn now() -> Time {
@@ -164,18 +173,17 @@ mod tests {
             refused(|token| token.revoked = Some(now()), |_| ()),
             refused(|token| token.terms.expires = now(), |_| ()),
             refused(|token| token.used = 1, |_| ()),
-            refused(|_| (), |claim| claim.node = "edge-2".parse().expect("a name")),
             refused(|_| (), |claim| claim.addresses = ["198.51.100.1".parse().expect("an address")].into()),
             Refusal::Unknown,
         ];
         let texts: BTreeSet<_> = refusals.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), refusals.len());
         assert!(refusals.iter().all(|refusal| refusal.to_stranger() == NOT_ACCEPTED));
-        let behind = refused(|_| (), |claim| claim.clock = now().before(day));
+        let behind = refused(|_| (), |claim| claim.clock = Some(now().before(day)));
         assert_eq!(behind.to_stranger(), "the clock of `edge-1` is 86400 s behind the controller's; at most 300 s are accepted");
-        let ahead = refused(|_| (), |claim| claim.clock = now().after(day));
+        let ahead = refused(|_| (), |claim| claim.clock = Some(now().after(day)));
         assert!(ahead.to_string().contains("86400 s ahead of"), "{ahead}");
-        let late = refused(|token| token.used = 1, |claim| claim.clock = now().before(day));
+        let late = refused(|token| token.used = 1, |claim| claim.clock = Some(now().before(day)));
         assert_eq!(late.to_stranger(), NOT_ACCEPTED, "who holds no good token learns nothing");
     }
 }

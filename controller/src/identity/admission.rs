@@ -5,11 +5,12 @@
 //! the token or the agent may; that is decided in the transaction.
 
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use ringwall_protocol::signed_by_renewal;
 
 use super::authority::PublicKey;
 use super::{Authority, Error, Issued, Presented, Refusal, Secret};
 use crate::change::{Change, Enrol, Renew, Written};
-use crate::id::{AgentId, FleetId};
+use crate::id::{AgentId, Digest};
 use crate::time::Time;
 use crate::token::Claim;
 
@@ -21,7 +22,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// For what the store answered to the change; `None` when that was another's.
+    /// For what the store answered to the change; `None` when the agent is pending, or it was another's.
     pub fn release(self, written: &Written) -> Option<Issued> {
         (*written == Written::Agent(self.agent)).then_some(self.issued)
     }
@@ -37,7 +38,7 @@ pub fn enrol(
     now: Time,
     serial: [u8; 16],
 ) -> Result<(Change, Held), Error> {
-    let secret = secret.digest();
+    let secret = Digest(secret.digest());
     let agent = Enrol::agent_of(&secret, &key.digest());
     let issued = authority.issue(agent, key, now, serial)?;
     let change = Enrol { secret, claim, agent, key: key.digest(), certificate_expires: issued.expires };
@@ -65,23 +66,15 @@ pub struct Proof<'a> {
     pub certificate: &'a [u8],
     /// The request for the next one, DER.
     pub request: &'a [u8],
-    /// Of [`Proof::message`], by the key of the certificate that ended: ECDSA with SHA-256, as
+    /// Of [`signed_by_renewal`], by the key of the certificate that ended: ECDSA with SHA-256, as
     /// ASN.1 (RFC 3279, 2.2.3).
     pub signature: &'a [u8],
-}
-
-impl Proof<'_> {
-    /// What is signed. It begins with words of its own, so that no signature that was made for
-    /// something else fits; and it names the fleet and the new key, so that a copy helps nobody.
-    pub fn message(fleet: FleetId, request: &[u8]) -> Vec<u8> {
-        [b"ringwall renewal 1\0".as_slice(), fleet.to_string().as_bytes(), b"\0", request].concat()
-    }
 }
 
 /// Whose certificate ended, and the key for the next one; [`renew`] goes on from there.
 pub fn renew_by_proof(authority: &Authority, proof: Proof<'_>, now: Time) -> Result<(Presented, PublicKey), Refusal> {
     let (presented, point) = authority.check_expired(proof.certificate, now)?;
-    let message = Proof::message(authority.fleet(), proof.request);
+    let message = signed_by_renewal(proof.request);
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point);
     key.verify(&message, proof.signature).map_err(|_| Refusal::Proof(presented.agent))?;
     Ok((presented, PublicKey::of_request(proof.request)?))

@@ -13,8 +13,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use crate::id::Digest;
+use sha2::{Digest as _, Sha256};
 
 /// 256 random bits. They are shown once and kept nowhere; the store has their digest.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,8 +26,8 @@ impl Secret {
     }
 
     /// What is kept: of so many random bits a plain SHA-256 can't be turned back.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.0)
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.0).into()
     }
 
     pub fn bytes(&self) -> &[u8; 32] {
@@ -47,7 +46,7 @@ impl fmt::Debug for Secret {
 pub struct Invitation {
     pub secret: Secret,
     /// SHA-256 of the CA's certificate: whoever answers must have one of this CA.
-    pub ca: Digest,
+    pub ca: [u8; 32],
     /// Where the controller is reached, as `host:port`, in order of preference.
     controllers: Vec<String>,
 }
@@ -83,7 +82,7 @@ fn word(prefix: &'static str, body: &[u8]) -> String {
 }
 
 fn checksum(prefix: &str, body: &[u8]) -> [u8; CHECKSUM] {
-    let digest = Digest::of(&[prefix.as_bytes(), body].concat()).0;
+    let digest = Sha256::digest([prefix.as_bytes(), body].concat());
     [digest[0], digest[1], digest[2], digest[3]]
 }
 
@@ -107,7 +106,7 @@ fn body(prefix: &'static str, text: &str) -> Result<Vec<u8>, Mistyped> {
 }
 
 impl Invitation {
-    pub fn new(secret: Secret, ca: Digest, controllers: Vec<String>) -> Result<Self, Mistyped> {
+    pub fn new(secret: Secret, ca: [u8; 32], controllers: Vec<String>) -> Result<Self, Mistyped> {
         let fits = (1..=MOST_ADDRESSES).contains(&controllers.len());
         let each_fits = controllers.iter().all(|address| (1..=MOST_BYTES).contains(&address.len()));
         if fits && each_fits { Ok(Self { secret, ca, controllers }) } else { Err(Mistyped::Addresses) }
@@ -121,7 +120,7 @@ impl Invitation {
 /// The word itself: print it once.
 impl fmt::Display for Invitation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut body = [self.secret.0, self.ca.0].concat();
+        let mut body = [self.secret.0, self.ca].concat();
         // `new` bounds both numbers.
         body.push(self.controllers.len() as u8);
         for address in &self.controllers {
@@ -147,7 +146,7 @@ impl FromStr for Invitation {
             controllers.push(String::from_utf8(address.to_vec()).map_err(|_| Mistyped::Addresses)?);
             rest = after;
         }
-        if rest.is_empty() { Self::new(Secret(*secret), Digest(*ca), controllers) } else { Err(Mistyped::Addresses) }
+        if rest.is_empty() { Self::new(Secret(*secret), *ca, controllers) } else { Err(Mistyped::Addresses) }
     }
 }
 
@@ -170,7 +169,7 @@ mod tests {
 
     fn invitation() -> Invitation {
         let controllers = vec!["ringwall.example.net:8443".to_owned(), "[2001:db8::1]:8443".to_owned()];
-        Invitation::new(Secret::new([7; 32]), Digest::of(b"ca"), controllers).expect("an invitation")
+        Invitation::new(Secret::new([7; 32]), [8; 32], controllers).expect("an invitation")
     }
 
     #[test]
@@ -196,7 +195,7 @@ mod tests {
         assert_eq!("rwt2_abc".parse::<Invitation>(), Err(Mistyped::Version));
         assert_eq!("hello".parse::<Invitation>(), Err(Mistyped::Beginning("rwt1_")));
         assert_eq!(invitation().secret.to_access().parse::<Invitation>(), Err(Mistyped::Beginning("rwt1_")));
-        assert_eq!(Invitation::new(Secret::new([7; 32]), Digest::of(b"ca"), Vec::new()), Err(Mistyped::Addresses));
+        assert_eq!(Invitation::new(Secret::new([7; 32]), [8; 32], Vec::new()), Err(Mistyped::Addresses));
     }
 
     #[test]
@@ -212,7 +211,7 @@ mod tests {
         fn any_invitation_is_read_as_it_is_written(
             secret: [u8; 32], ca: [u8; 32], controllers in prop::collection::vec(".{1,60}", 1..16),
         ) {
-            let invitation = Invitation::new(Secret::new(secret), Digest(ca), controllers).expect("an invitation");
+            let invitation = Invitation::new(Secret::new(secret), ca, controllers).expect("an invitation");
             prop_assert_eq!(invitation.to_string().parse(), Ok(invitation));
         }
 

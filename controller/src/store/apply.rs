@@ -21,7 +21,7 @@ use crate::revision::{NewRevision, Revision};
 use crate::rollout::Rollout;
 use crate::setting::Setting;
 use crate::time::Time;
-use crate::token;
+use crate::token::{self, Claim};
 
 pub async fn write<R: Rows>(rows: &mut R, parts: Vec<Write>, keep: Keep) -> Result<Vec<Written>> {
     let (mut written, mut last) = (Vec::with_capacity(parts.len()), None);
@@ -197,19 +197,13 @@ async fn change<R: Rows>(
 async fn enrol<R: Rows>(log: &mut Log<'_, R>, enrol: Enrol) -> Result<Written> {
     let Enrol { secret, claim, agent: id, key, certificate_expires } = enrol;
     let token = log.rows.token_of(secret).await?.ok_or(token::Refusal::Unknown)?;
+    let node = token.node(&claim).clone();
     if let Some(agent) = log.rows.agent(id).await? {
-        // The same secret, key and name: the answer was lost, and no other use is counted.
-        if agent.node != claim.node || agent.keys != (Keys { newest: key, previous: None }) || agent.is_revoked() {
-            return Err(taken("agent", id));
-        }
-        token::Token { used: token.used.saturating_sub(1), ..token }.admits(&claim, log.at)?;
-        let again = Agent { reported: claim.addresses, certificate_expires, ..agent.clone() };
-        log.put_agent(Some(&agent), &again).await?;
-        return Ok(Written::Agent(id));
+        return enrol_again(log, &token, agent, node, claim, key, certificate_expires).await;
     }
     token.admits(&claim, log.at)?;
-    if let Some(holder) = log.rows.agent_of(&claim.node).await? {
-        return Err(Error::NodeTaken { node: claim.node.to_string(), agent: holder.id });
+    if let Some(holder) = log.rows.agent_of(&node).await? {
+        return Err(Error::NodeTaken { node: node.to_string(), agent: holder.id });
     }
     let used = token::Token { used: token.used.saturating_add(1), ..token.clone() };
     log.put_token(Some(&token), &used).await?;
@@ -217,7 +211,7 @@ async fn enrol<R: Rows>(log: &mut Log<'_, R>, enrol: Enrol) -> Result<Written> {
     let place = Place { site: terms.site, labels: terms.labels, location: terms.location, prefixes: terms.prefixes };
     let agent = Agent {
         id,
-        node: claim.node,
+        node,
         place,
         reported: claim.addresses,
         keys: Keys { newest: key, previous: None },
@@ -227,7 +221,37 @@ async fn enrol<R: Rows>(log: &mut Log<'_, R>, enrol: Enrol) -> Result<Written> {
         enrolled: log.at,
     };
     log.put_agent(None, &agent).await?;
-    Ok(Written::Agent(id))
+    Ok(enrolled(&agent))
+}
+
+fn enrolled(agent: &Agent) -> Written {
+    if agent.standing == Standing::Pending { Written::Pending(agent.id) } else { Written::Agent(agent.id) }
+}
+
+/// The same secret and key: the answer was lost, or told the node to ask again. The token's use was
+/// counted, and in time; but once the agent has been seen it has its certificate, and renews that.
+async fn enrol_again<R: Rows>(
+    log: &mut Log<'_, R>,
+    token: &token::Token,
+    agent: Agent,
+    node: NodeName,
+    claim: Claim,
+    key: Digest,
+    certificate_expires: Time,
+) -> Result<Written> {
+    let is_same = agent.node == node && agent.keys == Keys { newest: key, previous: None } && !agent.is_revoked();
+    if !is_same || log.rows.sighting(agent.id).await?.is_some() {
+        return Err(taken("agent", agent.id));
+    }
+    token.fits(&claim, log.at)?;
+    // Nothing is made out while it waits.
+    let is_pending = agent.standing == Standing::Pending;
+    let certificate_expires = if is_pending { agent.certificate_expires } else { certificate_expires };
+    let again = Agent { reported: claim.addresses, certificate_expires, ..agent.clone() };
+    if again != agent {
+        log.put_agent(Some(&agent), &again).await?;
+    }
+    Ok(enrolled(&again))
 }
 
 async fn renew<R: Rows>(log: &mut Log<'_, R>, renew: Renew) -> Result<Written> {

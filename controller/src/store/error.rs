@@ -37,7 +37,7 @@ pub enum Error {
     Full(#[source] sqlx::Error),
     #[error("the store can't be written: it is read-only")]
     ReadOnly(#[source] sqlx::Error),
-    #[error("the store is busy: another process holds it")]
+    #[error("the store is busy: others write, or another process holds it")]
     Busy(#[source] sqlx::Error),
     #[error("the store {0} is in use by another controller")]
     InUse(PathBuf),
@@ -90,6 +90,9 @@ mod code {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::Busy(error);
+        }
         let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
         match code.map(|code| code & 0xff) {
             Some(code::BUSY) => Self::Busy(error),

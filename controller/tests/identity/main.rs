@@ -12,13 +12,14 @@ use std::time::Duration;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Enrol, Write, Written};
-use ringwall_controller::id::{AgentId, FleetId, TokenId};
+use ringwall_controller::id::{AgentId, Digest, FleetId, TokenId};
 use ringwall_controller::identity::{
     self, AGENT_LIFE, Authority, GRACE, Issued, Presented, Proof, PublicKey, Refusal, Secret, admit,
 };
 use ringwall_controller::store::{Error, Keep, Memory, Read as _, Store as _};
 use ringwall_controller::time::Time;
 use ringwall_controller::token::{self, Claim, Terms, Token};
+use ringwall_protocol::signed_by_renewal;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -35,7 +36,7 @@ fn authority() -> Authority {
     Authority::new(fleet(), now()).expect("a CA")
 }
 
-/// A node's own key; `other` is what it would like to be.
+/// A node by its own key.
 struct Node(KeyPair);
 
 impl Node {
@@ -43,6 +44,7 @@ impl Node {
         Self(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key"))
     }
 
+    /// With all that it would like to be.
     fn request_for(&self, uri: &str) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "root");
@@ -69,8 +71,12 @@ fn secret() -> Secret {
     Secret::new([7; 32])
 }
 
+fn digest() -> Digest {
+    Digest(secret().digest())
+}
+
 fn claim(clock: Time) -> Claim {
-    Claim { node: "edge-1".parse().expect("a name"), addresses: ["192.0.2.1".parse().expect("an address")].into(), clock }
+    Claim { node: "edge-1".parse().expect("a name"), addresses: ["192.0.2.1".parse().expect("an address")].into(), clock: Some(clock) }
 }
 
 fn token() -> Token {
@@ -84,7 +90,7 @@ fn token() -> Token {
         prefixes: vec!["192.0.2.0/24".parse().expect("a prefix")],
         needs_approval: false,
     };
-    Token { id: TokenId::new([2; 16]), secret: secret().digest(), terms, created: now(), used: 0, revoked: None }
+    Token { id: TokenId::new([2; 16]), secret: digest(), terms, created: now(), used: 0, revoked: None }
 }
 
 struct Fleet {
@@ -131,7 +137,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 /// Whom the token makes of a key.
 fn agent(node: &Node) -> AgentId {
-    Enrol::agent_of(&secret().digest(), &node.public().digest())
+    Enrol::agent_of(&digest(), &node.public().digest())
 }
 
 #[test]
@@ -249,7 +255,7 @@ fn after_days_offline_the_key_is_proof() {
     let (fleet, node, next) = (Fleet::new(), Node::new(), Node::new());
     let issued = fleet.enrol(&node, claim(now())).expect("a certificate");
     let request = next.request();
-    let message = Proof::message(self::fleet(), &request);
+    let message = signed_by_renewal(&request);
     let signature = node.signature(&message);
     let proof = Proof { certificate: &issued.der, request: &request, signature: &signature };
     let at = issued.expires.after(GRACE);
@@ -265,8 +271,6 @@ fn after_days_offline_the_key_is_proof() {
     assert_eq!(refused(Proof { signature: &by_another, ..proof }, at), Refusal::Proof(agent(&node)));
     let for_another = Node::new().request();
     assert_eq!(refused(Proof { request: &for_another, ..proof }, at), Refusal::Proof(agent(&node)));
-    let elsewhere = node.signature(&Proof::message(FleetId::new([8; 16]), &request));
-    assert_eq!(refused(Proof { signature: &elsewhere, ..proof }, at), Refusal::Proof(agent(&node)));
     let bare = node.signature(&request);
     assert_eq!(refused(Proof { signature: &bare, ..proof }, at), Refusal::Proof(agent(&node)));
     assert_eq!(refused(Proof { signature: &[], ..proof }, at), Refusal::Proof(agent(&node)));

@@ -47,7 +47,8 @@ pub async fn a_token_is_used_as_often_as_it_says<S: Store>(store: S) {
 
 pub async fn who_enrols_is_what_the_token_says<S: Store>(store: S) {
     apply(&store, Change::CreateToken(token(9))).await;
-    assert_eq!(apply(&store, enrol(9, 1)).await, Written::Agent(agent_id(1)));
+    assert_eq!(apply(&store, enrol(9, 1)).await, Written::Pending(agent_id(1)));
+    assert_eq!(apply(&store, enrol(9, 1)).await, Written::Pending(agent_id(1)), "it waits");
     let agent = store.read().await.expect("rows").agent(agent_id(1)).await.expect("rows").expect("an agent");
     let terms = token(9).terms;
     assert_eq!((&agent.place.site, &agent.place.labels), (&terms.site, &terms.labels));
@@ -61,6 +62,19 @@ pub async fn who_enrols_is_what_the_token_says<S: Store>(store: S) {
     let agent = rows.agent_of(&node("node-1")).await.expect("rows").expect("an agent");
     assert_eq!(agent.standing, Standing::Approved);
     assert_eq!(rows.audit(AuditNumber(0), 10).await.expect("entries").len(), 4, "nothing changed the second time");
+    drop(rows);
+    // It asks again, as it was told; that the token ended while it waited is not its fault.
+    let Change::Enrol(mut again) = enrol(9, 1) else { unreachable!("an enrolment") };
+    again.claim.clock = None;
+    let again = write(&store, by(Actor::Enrolling, 5000, Change::Enrol(again))).await;
+    assert_eq!(again.expect("an agent"), Written::Agent(agent_id(1)));
+    // A name that the token is bound to overrules what is claimed.
+    let mut bound = token(4);
+    bound.terms.node = Some(node("db-1"));
+    apply(&store, Change::CreateToken(bound)).await;
+    apply(&store, enrol(4, 4)).await;
+    let agent = store.read().await.expect("rows").agent(agent_id(4)).await.expect("rows").expect("an agent");
+    assert_eq!(agent.node, node("db-1"));
 }
 
 pub async fn who_asks_again_is_the_same<S: Store>(store: S) {
@@ -82,10 +96,14 @@ pub async fn who_asks_again_is_the_same<S: Store>(store: S) {
     };
     assert!(refused(&store, with(|other| other.claim.node = node("node-3"))).await.contains("already"));
     assert!(refused(&store, with(|other| other.key = key(3))).await.contains("already"));
-    let late = write(&store, by(Actor::Enrolling, 1000, Change::Enrol(again.clone()))).await;
-    assert!(matches!(late, Err(Error::Token(Refusal::Expired { .. }))), "{late:?}");
-    apply(&store, Change::Revoke { agent: agent_id(1), reason: "stolen".to_owned() }).await;
-    assert!(refused(&store, Change::Enrol(again)).await.contains("already"));
+    let skewed = write(&store, by(Actor::Enrolling, 1000, Change::Enrol(again.clone()))).await;
+    assert!(matches!(skewed, Err(Error::Token(Refusal::Skew { seconds: 900, .. }))), "{skewed:?}");
+    // Once it came with its certificate, it renews that.
+    write(&store, seen(101, Observed::Seen { agent: agent_id(1), facts: None })).await.expect("a sight");
+    assert!(refused(&store, Change::Enrol(again.clone())).await.contains("already"));
+    let Change::Enrol(second) = enrol(1, 2) else { unreachable!("an enrolment") };
+    apply(&store, Change::Revoke { agent: agent_id(2), reason: "stolen".to_owned() }).await;
+    assert!(refused(&store, Change::Enrol(second)).await.contains("already"));
 }
 
 pub async fn a_refused_part_takes_all_others_with_it<S: Store>(store: S) {
@@ -272,6 +290,7 @@ pub async fn one_rollout_at_a_time<S: Store>(store: S) {
     assert_eq!(twice, "the node `node-1` is in two waves");
     assert_eq!(apply(&store, start()).await, Written::Rollout(RolloutNumber(1)));
     assert_eq!(refused(&store, start()).await, "the rollout 1 is not over");
+    assert_eq!(refused(&store, step(1, rollout::State::Done)).await, "the rollout 1 is not in its last wave");
     apply(&store, step(1, rollout::State::Running { wave: 1 })).await;
     assert!(refused(&store, step(1, rollout::State::Running { wave: 0 })).await.contains("does not go back"));
     assert!(refused(&store, step(1, rollout::State::Running { wave: 2 })).await.contains("has no wave 2"));

@@ -85,7 +85,7 @@ pub fn key(number: u8) -> Digest {
 /// Agent N is `node-N` with the address 192.0.2.N and the key N.
 pub fn enrol(token: u8, agent: u8) -> Change {
     let addresses = [format!("192.0.2.{agent}"), "127.0.0.1".to_owned()].map(|text| text.parse().expect("an address"));
-    let claim = Claim { node: node(&format!("node-{agent}")), addresses: addresses.into(), clock: at(100) };
+    let claim = Claim { node: node(&format!("node-{agent}")), addresses: addresses.into(), clock: Some(at(100)) };
     Change::Enrol(Enrol { secret: secret(token), claim, agent: agent_id(agent), key: key(agent), certificate_expires: at(90_000) })
 }
 

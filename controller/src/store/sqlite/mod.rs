@@ -120,14 +120,22 @@ fn lock(path: &Path) -> Result<File> {
 mod tests {
     use super::*;
 
-    /// What a lost power supply would show, and no test here can.
-    #[test]
-    fn each_write_waits_for_the_disk() {
-        let folder = std::env::temp_dir().join(format!("ringwall-sqlite-{}", std::process::id()));
+    fn with_store<F: Future<Output = ()>>(name: &str, test: impl FnOnce(PathBuf, Sqlite) -> F) {
+        let folder = std::env::temp_dir().join(format!("ringwall-sqlite-{}-{name}", std::process::id()));
         std::fs::create_dir(&folder).expect("a new folder");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let store = Sqlite::open(&folder.join("store"), Keep::default()).await.expect("a store");
+            let path = folder.join("store");
+            let store = Sqlite::open(&path, Keep::default()).await.expect("a store");
+            test(path, store).await;
+        });
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+    }
+
+    /// What a lost power supply would show, and no test here can.
+    #[test]
+    fn each_write_waits_for_the_disk() {
+        with_store("pragmas", |_, store| async move {
             for (pragma, expected) in [("PRAGMA synchronous", "2"), ("PRAGMA journal_mode", "wal"), ("PRAGMA foreign_keys", "1")] {
                 for pool in [&store.writer, &store.readers] {
                     let row = sqlx::query(pragma).fetch_one(pool).await.expect("a row");
@@ -137,6 +145,20 @@ mod tests {
             }
             store.close().await;
         });
-        std::fs::remove_dir_all(&folder).expect("the folder goes");
+    }
+
+    #[test]
+    fn errors_are_named_by_what_can_be_done() {
+        with_store("errors", |path, store| async move {
+            let refused = sqlx::query("DELETE FROM events").execute(&store.readers).await.expect_err("readers only read");
+            assert!(matches!(Error::from(refused), Error::ReadOnly(_)));
+            let held = store.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+            let other = pool(1).connect_with(options(&path).busy_timeout(Duration::ZERO)).await.expect("a connection");
+            let refused = other.begin_with("BEGIN IMMEDIATE").await.expect_err("one writer at a time");
+            assert!(matches!(Error::from(refused), Error::Busy(_)));
+            drop(held);
+            store.writer.begin_with("BEGIN IMMEDIATE").await.expect("a dropped transaction holds nothing");
+            store.close().await;
+        });
     }
 }

@@ -1,0 +1,271 @@
+//! The controller's mind: who is connected, what each node is to enforce, how far a rollout came.
+//!
+//! In: the time, and what happened, one [`Event`] after the other. Out: what to do, as [`Action`]s. Never: a
+//! clock, a socket, the store or a compiler; a ruleset sent before it is kept; a confirmation of anything but a
+//! node's newest assignment.
+//!
+//! ```text
+//!   Wanted -> StartRollout (kept) -> wave by wave: Assign (kept) -> sent -> trial -> confirmed -> next wave
+//!                                                                          | refused, fell
+//!                                                                          +-> former rulesets assigned -> stopped
+//! ```
+//!
+//! What is kept is the truth: after a restart the core is made from the store's rows, and agents say again how far
+//! they came. A message that was lost is made good when its agent connects again.
+
+mod delivery;
+mod session;
+mod waves;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ringwall_protocol as protocol;
+
+pub use waves::Waves;
+
+use crate::agent::Agent;
+use crate::assignment;
+use crate::audit::Actor;
+use crate::change::{Write, Written};
+use crate::id::{AgentId, AssignmentNumber, Digest, Epoch, NodeName, RevisionNumber};
+use crate::rollout::Rollout;
+use crate::time::Time;
+
+use delivery::Node;
+use session::Session;
+
+/// A stream with an agent; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// A transaction that is asked for; its answer names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// Seconds between heartbeats; a session of which nothing was heard for three of them is over.
+pub const HEARTBEAT: u32 = 10;
+/// Seconds that a trial lasts when nobody says otherwise.
+pub const WINDOW: u32 = 60;
+/// Beyond a trial's window, seconds until a node counts as late.
+const LATE: u64 = 30;
+
+/// A node's newest assignment as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub number: AssignmentNumber,
+    pub revision: RevisionNumber,
+    pub ruleset: Arc<[u8]>,
+    pub digest: Digest,
+    pub state: assignment::State,
+}
+
+/// What the store says at the start.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    pub agents: Vec<Agent>,
+    /// The newest of each node.
+    pub assignments: BTreeMap<NodeName, Kept>,
+    /// The newest of each node that was confirmed.
+    pub confirmed: BTreeMap<NodeName, Kept>,
+    /// The newest of each node that was confirmed of a revision before that one.
+    pub former: BTreeMap<NodeName, Kept>,
+    /// That is not over.
+    pub rollout: Option<Rollout>,
+}
+
+#[derive(Debug)]
+pub enum Event {
+    /// A row as it is now.
+    Agent(Agent),
+    /// The agent is who its certificate says, and this is its first message. `session` is for [`protocol::Welcome`].
+    Connected { id: SessionId, agent: AgentId, session: [u8; 16], hello: Box<protocol::Hello> },
+    Said { id: SessionId, message: protocol::ToController },
+    Gone { id: SessionId },
+    /// Over a connection of its own.
+    Asked { ask: u64, agent: AgentId, confirm: protocol::Confirm },
+    /// All nodes' rulesets of a revision, compiled and proved.
+    Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>> },
+    /// To bring to the nodes what is wanted.
+    Roll { actor: Actor, waves: Waves },
+    Pause { actor: Actor, reason: String },
+    Resume { actor: Actor },
+    /// Ends the rollout, and takes its nodes back.
+    RollBack { actor: Actor, reason: String },
+    Written { id: WriteId, result: Result<Vec<Written>, String> },
+    Tick,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    Send { id: SessionId, message: protocol::ToAgent },
+    /// After what was sent before.
+    Close { id: SessionId },
+    Write { id: WriteId, parts: Vec<Write> },
+    /// To an [`Event::Asked`].
+    Answer { ask: u64, answer: Result<protocol::Place, Denied> },
+}
+
+/// Why an agent must not confirm: it lets the trial fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("this agent is not approved")]
+    NotApproved,
+    #[error("there is a newer assignment, or none")]
+    NotNewest,
+    #[error("the ruleset is another one than was assigned")]
+    OtherRuleset,
+    #[error("the rollout goes back")]
+    GoesBack,
+}
+
+/// What a write was for.
+#[derive(Debug)]
+enum Pending {
+    Start,
+    Step(Box<Rollout>),
+    Assign(Vec<(NodeName, Kept)>),
+    /// Nothing waits for it; who said it says it again.
+    Observed,
+}
+
+/// What a node is to enforce in the end.
+#[derive(Clone, Debug)]
+struct Wanted {
+    revision: RevisionNumber,
+    rulesets: BTreeMap<NodeName, Arc<[u8]>>,
+    digests: BTreeMap<NodeName, Digest>,
+}
+
+#[derive(Debug)]
+pub struct Core {
+    epoch: Epoch,
+    agents: BTreeMap<AgentId, Agent>,
+    nodes: BTreeMap<NodeName, Node>,
+    sessions: BTreeMap<SessionId, Session>,
+    wanted: Option<Wanted>,
+    rollout: Option<Rollout>,
+    /// On its way to the store.
+    starting: Option<(RevisionNumber, Vec<BTreeSet<NodeName>>)>,
+    /// The rollout was begun before this controller was started.
+    is_resumed: bool,
+    /// Assignments of the rollout.
+    given: BTreeMap<NodeName, AssignmentNumber>,
+    /// The wave that was given out last, and when.
+    wave_began: Option<(usize, Time)>,
+    writes: BTreeMap<WriteId, Pending>,
+    last_write: u64,
+    now: Time,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    pub fn new(epoch: Epoch, rows: Rows, now: Time) -> Self {
+        let mut core = Self {
+            epoch,
+            agents: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            wanted: None,
+            is_resumed: rows.rollout.is_some(),
+            rollout: rows.rollout,
+            starting: None,
+            given: BTreeMap::new(),
+            wave_began: None,
+            writes: BTreeMap::new(),
+            last_write: 0,
+            now,
+            actions: Vec::new(),
+        };
+        for (name, kept) in rows.assignments {
+            core.nodes.entry(name).or_default().newest = Some(kept);
+        }
+        for (name, kept) in rows.confirmed {
+            core.nodes.entry(name).or_default().confirmed = Some(kept);
+        }
+        for (name, kept) in rows.former {
+            core.nodes.entry(name).or_default().former = Some(kept);
+        }
+        for agent in rows.agents {
+            core.take_agent(agent);
+        }
+        core
+    }
+
+    /// Takes in what happened, and says what to do now, in this order.
+    pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
+        self.now = now;
+        match event {
+            Event::Agent(agent) => self.take_agent(agent),
+            Event::Connected { id, agent, session, hello } => self.connected(id, agent, session, &hello),
+            Event::Said { id, message } => self.said(id, message),
+            Event::Gone { id } => self.gone(id),
+            Event::Asked { ask, agent, confirm } => {
+                let answer = self.may_confirm(agent, &confirm);
+                self.actions.push(Action::Answer { ask, answer });
+            }
+            Event::Wanted { revision, rulesets } => {
+                let digests = rulesets.iter().map(|(node, bytes)| (node.clone(), Digest::of(bytes))).collect();
+                self.wanted = Some(Wanted { revision, rulesets, digests });
+            }
+            Event::Roll { actor, waves } => self.roll(actor, &waves),
+            Event::Pause { actor, reason } => self.pause(actor, reason),
+            Event::Resume { actor } => self.resume(actor),
+            Event::RollBack { actor, reason } => self.roll_back(actor, reason),
+            Event::Written { id, result } => self.written(id, result),
+            Event::Tick => self.beat(),
+        }
+        self.advance();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Nodes that are connected.
+    pub fn connected_nodes(&self) -> BTreeSet<NodeName> {
+        let nodes = self.nodes.iter().filter(|(_, node)| node.session.is_some());
+        nodes.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A node's newest assignment, and whether the node is connected.
+    pub fn node(&self, name: &NodeName) -> Option<(Option<&Kept>, bool)> {
+        self.nodes.get(name).map(|node| (node.newest.as_ref(), node.session.is_some()))
+    }
+
+    pub fn rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_ref()
+    }
+
+    fn place(&self, number: AssignmentNumber) -> protocol::Place {
+        protocol::Place { epoch: self.epoch.0, number: number.0 }
+    }
+
+    fn write(&mut self, pending: Pending, parts: Vec<Write>) {
+        self.last_write += 1;
+        let id = WriteId(self.last_write);
+        self.writes.insert(id, pending);
+        self.actions.push(Action::Write { id, parts });
+    }
+
+    fn observe(&mut self, what: crate::change::Observed) {
+        let parts = vec![Write::Observed { at: self.now, what }];
+        self.write(Pending::Observed, parts);
+    }
+
+    fn written(&mut self, id: WriteId, result: Result<Vec<Written>, String>) {
+        let Some(pending) = self.writes.remove(&id) else { return };
+        match (pending, result) {
+            (Pending::Observed, _) => {}
+            (Pending::Start, Ok(written)) => self.started(&written),
+            // Whoever asked is told by who wrote it.
+            (Pending::Start, Err(_)) => {}
+            (Pending::Step(rollout), Ok(_)) => self.rollout = Some(*rollout),
+            (Pending::Assign(given), Ok(written)) => self.assigned(given, &written),
+            // Nothing was sent; the next tick tries again.
+            (Pending::Step(_) | Pending::Assign(_), Err(_)) => {}
+        }
+    }
+
+    /// Whether something is on its way to the store that the next step needs.
+    fn is_writing(&self) -> bool {
+        self.writes.values().any(|pending| !matches!(pending, Pending::Observed))
+    }
+}

@@ -1,0 +1,242 @@
+//! A rollout: one node first, then some, then all; back again when one of them can't.
+//!
+//! In: what is wanted, what became of each node's assignment. Out: the next assignments, the rollout's next state,
+//! kept before it counts. Never: a wave begun while the one before is not over; a node left with what another
+//! refused.
+//!
+//! A node that is not connected holds up nobody: it is late, and named so. It gets its assignment when it is back,
+//! unless the rollout went back meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Core, Kept, LATE, Pending, WINDOW};
+use crate::assignment::State as Progress;
+use crate::audit::{Actor, Audited};
+use crate::change::{Change, Write, Written};
+use crate::id::{AssignmentNumber, NodeName};
+use crate::rollout::{Outcome, Results, Rollout, State};
+
+/// How many nodes at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waves {
+    /// Nodes of the first wave, by name; none of them: the first by name of those that are connected.
+    pub canary: BTreeSet<NodeName>,
+    /// Percent of the nodes in each wave after it but the last, at least one node.
+    pub percents: Vec<u8>,
+}
+
+impl Default for Waves {
+    fn default() -> Self {
+        Self { canary: BTreeSet::new(), percents: vec![10] }
+    }
+}
+
+impl Waves {
+    /// The nodes in their waves; those that are connected come first.
+    pub fn of(&self, nodes: &BTreeSet<NodeName>, connected: &BTreeSet<NodeName>) -> Vec<BTreeSet<NodeName>> {
+        let mut left: Vec<NodeName> = nodes.iter().filter(|node| connected.contains(*node)).cloned().collect();
+        left.extend(nodes.iter().filter(|node| !connected.contains(*node)).cloned());
+        let mut waves = Vec::new();
+        let named: BTreeSet<NodeName> = self.canary.intersection(nodes).cloned().collect();
+        let canary = if named.is_empty() { left.first().cloned().into_iter().collect() } else { named };
+        left.retain(|node| !canary.contains(node));
+        waves.push(canary);
+        for percent in &self.percents {
+            let count = (nodes.len() * usize::from(*percent) / 100).max(1).min(left.len());
+            waves.push(left.drain(..count).collect());
+        }
+        waves.push(left.into_iter().collect());
+        waves.retain(|wave: &BTreeSet<NodeName>| !wave.is_empty());
+        waves
+    }
+}
+
+impl Core {
+    /// Nodes that don't enforce what is wanted of them.
+    pub fn outdated(&self) -> BTreeSet<NodeName> {
+        let Some(wanted) = &self.wanted else { return BTreeSet::new() };
+        let has = |name: &NodeName, digest| self.nodes.get(name).is_some_and(|node| node.has(digest));
+        wanted.digests.iter().filter(|(name, digest)| !has(name, digest)).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn roll(&mut self, actor: Actor, waves: &Waves) {
+        let Some(wanted) = &self.wanted else { return };
+        if self.rollout.is_some() || self.is_writing() {
+            return;
+        }
+        let revision = wanted.revision;
+        let waves = waves.of(&self.outdated(), &self.connected_nodes());
+        let part = Write::Change(Audited { who: actor, at: self.now, change: Change::StartRollout { revision, waves: waves.clone() } });
+        self.starting = Some((revision, waves));
+        self.write(Pending::Start, vec![part]);
+    }
+
+    pub(super) fn started(&mut self, written: &[Written]) {
+        let number = written.iter().find_map(|written| match written {
+            Written::Rollout(number) => Some(*number),
+            _ => None,
+        });
+        let (Some(number), Some((revision, waves))) = (number, self.starting.take()) else { return };
+        self.given.clear();
+        self.is_resumed = false;
+        self.rollout = Rollout::new(number, revision, waves, self.now).ok().filter(|rollout| !rollout.state.is_final());
+    }
+
+    pub(super) fn pause(&mut self, actor: Actor, reason: String) {
+        let Some(Rollout { state: State::Running { wave }, results, .. }) = &self.rollout else { return };
+        let (wave, results) = (*wave, results.clone());
+        self.step_rollout(actor, State::Paused { wave, reason }, results);
+    }
+
+    pub(super) fn resume(&mut self, actor: Actor) {
+        let Some(Rollout { state: State::Paused { wave, .. }, results, .. }) = &self.rollout else { return };
+        let (wave, results) = (*wave, results.clone());
+        self.step_rollout(actor, State::Running { wave }, results);
+    }
+
+    pub(super) fn roll_back(&mut self, actor: Actor, reason: String) {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !matches!(rollout.state, State::RollingBack { .. })) else { return };
+        let results = rollout.results.clone();
+        self.step_rollout(actor, State::RollingBack { reason }, results);
+    }
+
+    fn step_rollout(&mut self, who: Actor, state: State, results: Results) {
+        let Some(rollout) = &self.rollout else { return };
+        if self.is_writing() {
+            return;
+        }
+        let Ok(next) = rollout.with(state.clone(), results.clone(), self.now) else { return };
+        let change = Change::StepRollout { rollout: rollout.number, state, results };
+        let part = Write::Change(Audited { who, at: self.now, change });
+        self.write(Pending::Step(Box::new(next)), vec![part]);
+    }
+
+    /// The node has a number of its own now: it is in its wave's results.
+    pub(super) fn noted(&mut self, node: &NodeName, number: AssignmentNumber) {
+        self.given.insert(node.clone(), number);
+    }
+
+    /// Whether the node's newest assignment is one that the rollout takes back.
+    pub(super) fn goes_back_from(&self, node: &NodeName, newest: &Kept) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| {
+            let is_in = rollout.waves.iter().any(|wave| wave.contains(node));
+            matches!(rollout.state, State::RollingBack { .. }) && is_in && newest.revision == rollout.revision
+        })
+    }
+
+    /// Starts what is due.
+    pub(super) fn advance(&mut self) {
+        if self.is_writing() {
+            return;
+        }
+        match self.rollout.as_ref().map(|rollout| rollout.state.clone()) {
+            None => self.take_in_newcomers(),
+            Some(State::Running { wave }) => self.run_wave(wave),
+            Some(State::RollingBack { reason }) => self.take_back(reason),
+            Some(State::Paused { .. }) => {}
+            Some(State::Done) => self.rollout = None,
+            Some(State::Stopped { .. }) => {
+                self.rollout = None;
+                // Nobody else is to get it.
+                self.wanted = None;
+            }
+        }
+    }
+
+    /// A node that never had anything gets what is wanted of it at once: it enforces nothing yet.
+    fn take_in_newcomers(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        let is_new = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.newest.is_none() && node.session.is_some());
+        let new = wanted.rulesets.iter().filter(|(name, _)| is_new(name));
+        let all = new.map(|(name, ruleset)| (name.clone(), wanted.revision, ruleset.clone())).collect();
+        self.assign(all);
+    }
+
+    fn run_wave(&mut self, wave: usize) {
+        let Some(rollout) = &self.rollout else { return };
+        let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.revision == rollout.revision) else { return };
+        let names = &rollout.waves[wave];
+        let mut to_give = Vec::new();
+        let (mut results, mut open, mut failed) = (rollout.results.clone(), false, None);
+        results.resize(results.len().max(wave + 1), BTreeMap::new());
+        for name in names {
+            let (Some(ruleset), Some(digest)) = (wanted.rulesets.get(name), wanted.digests.get(name)) else { continue };
+            let node = self.nodes.get(name);
+            let newest = node.and_then(|node| node.newest.as_ref());
+            // What a node could not take in an earlier rollout it is given once more in this.
+            let is_failed = |newest: &Kept| matches!(newest.state, Progress::Refused(_) | Progress::Fell(_));
+            let is_of_this = |newest: &&Kept| self.is_resumed || self.given.contains_key(name) || !is_failed(newest);
+            let is_it = |newest: &&Kept| newest.digest == *digest && newest.revision == rollout.revision;
+            let Some(newest) = newest.filter(is_it).filter(is_of_this) else {
+                to_give.push((name.clone(), wanted.revision, ruleset.clone()));
+                continue;
+            };
+            let is_there = node.is_some_and(|node| node.session.is_some());
+            let result = match &newest.state {
+                Progress::Confirmed => Some(Ok(())),
+                Progress::Refused(why) | Progress::Fell(why) => Some(Err(why.clone())),
+                // It may still come back within its window; what it does later counts for itself.
+                Progress::Sent | Progress::Trial if is_there || !self.is_late(wave) => {
+                    open = true;
+                    None
+                }
+                Progress::Sent | Progress::Trial => None,
+            };
+            if let Some(result) = result {
+                if let Err(why) = &result {
+                    failed.get_or_insert_with(|| format!("{name}: {why}"));
+                }
+                results[wave].entry(name.clone()).or_insert(Outcome { assignment: newest.number, result, at: self.now });
+            }
+        }
+        if !to_give.is_empty() {
+            self.wave_began = Some((wave, self.now));
+            return self.assign(to_give);
+        }
+        if let Some(reason) = failed {
+            return self.step_rollout(Actor::Controller, State::RollingBack { reason }, results);
+        }
+        if !open {
+            let is_last = wave + 1 == rollout.waves.len();
+            let next = if is_last { State::Done } else { State::Running { wave: wave + 1 } };
+            self.step_rollout(Actor::Controller, next, results);
+        }
+    }
+
+    /// Those that are not there had the time of a trial to come.
+    fn is_late(&self, wave: usize) -> bool {
+        match self.wave_began {
+            Some((began, at)) if began == wave => self.now.since(at).as_secs() > u64::from(WINDOW) + LATE,
+            // Begun before this controller was started.
+            _ => true,
+        }
+    }
+
+    /// Gives each node of the rollout that took the new revision what it had before.
+    fn take_back(&mut self, reason: String) {
+        let Some(rollout) = &self.rollout else { return };
+        let mut to_give = Vec::new();
+        let mut open = false;
+        for name in rollout.waves.iter().flatten() {
+            let Some(node) = self.nodes.get(name) else { continue };
+            let Some(newest) = &node.newest else { continue };
+            let is_there = node.session.is_some();
+            if newest.revision == rollout.revision {
+                let confirmed = node.confirmed.as_ref().filter(|confirmed| confirmed.revision != rollout.revision);
+                let former = confirmed.or(node.former.as_ref());
+                // It never took it, or it has nothing to go back to.
+                let (Some(former), false) = (former, matches!(newest.state, Progress::Refused(_) | Progress::Fell(_))) else { continue };
+                to_give.push((name.clone(), former.revision, former.ruleset.clone()));
+            } else if matches!(newest.state, Progress::Sent | Progress::Trial) && is_there {
+                open = true;
+            }
+        }
+        if !to_give.is_empty() {
+            return self.assign(to_give);
+        }
+        if !open {
+            let results = rollout.results.clone();
+            self.step_rollout(Actor::Controller, State::Stopped { reason, rolled_back: true }, results);
+        }
+    }
+}
