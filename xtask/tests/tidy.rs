@@ -108,6 +108,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     ("node", &["packet", "ruleset"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
     ("protocol", &["packet", "ruleset"], "what is said over the wire is a ruleset, not the policy or the machine"),
+    ("agent", &["packet", "ruleset", "protocol", "node"], "a thin shell around node: it takes rulesets, not policies"),
     ("lab", &["packet"], "a lab is a place for tests, of any part"),
 ];
 
@@ -124,6 +125,11 @@ const NEVER: &[(&[&str], &[&str], &str)] = &[
             "ringwall-policy", "ringwall-policy-file", "ringwall-protocol", "granit-parser", "serde-saphyr", "pulldown-cmark", "sqlx",
             "prost", "tonic",
         ],
+        "what runs as root on every machine is small, and parses nothing that an operator writes",
+    ),
+    (
+        &["agent"],
+        &["ringwall-policy", "ringwall-policy-file", "ringwall-compile", "ringwall-controller", "granit-parser", "serde-saphyr", "sqlx", "aws-lc-rs"],
         "what runs as root on every machine is small, and parses nothing that an operator writes",
     ),
     (&["cli"], &["ringwall-lab", "xtask"], "nobody installs a test's tools"),

@@ -1,0 +1,86 @@
+//! A thread for what waits for the kernel, the disk or the resolver.
+//!
+//! In: actions, one after the other. Out: their events. Never: a network namespace other than that of the thread
+//! that began it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::mpsc::Receiver;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ringwall_node::apply::{Answer, Hands, Load};
+use ringwall_node::kernel::Netfilter;
+use ringwall_node::reconciler::{Action, Event};
+use ringwall_packet::Family;
+use ringwall_ruleset::nftables::{Loading, TABLE, name_set};
+use tokio::sync::mpsc::Sender;
+
+use crate::edge;
+use crate::shell::Settings;
+
+/// getaddrinfo(3) tells no TTL; caches of resolvers keep answers for theirs.
+const ASK_AGAIN: u32 = 60;
+
+/// Carries out actions until there is nobody who gives some.
+pub fn run(settings: &Settings, mut netfilter: Netfilter, actions: &Receiver<Action>, events: &Sender<Event>) {
+    let mut answers = BTreeMap::new();
+    while let Ok(action) = actions.recv() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut hands =
+            Hands { nft: &settings.nft, netfilter: &mut netfilter, folder: &settings.folder, read: edge::ruleset, now };
+        let event = match action {
+            Action::Persist(assignment) => hands.persist(&assignment),
+            Action::Load(assignment) => {
+                let ruleset = edge::ruleset(&assignment.ruleset);
+                let proof = |loading: &Loading<'_>| (settings.proof)(ruleset.as_ref().map_err(String::as_str)?, loading);
+                let load = Load { ways_in: &settings.ways_in, answers: answers.clone(), proof: &proof };
+                hands.load(&assignment, load)
+            }
+            Action::ConfirmInKernel(generation) => hands.confirm(generation),
+            Action::Rollback(generation) => hands.rollback(generation),
+            Action::ReadKernel => hands.kernel().map_or(Event::KernelNotRead, Event::KernelRead),
+            Action::Heal(generation) => hands.heal(generation, &settings.floor),
+            Action::Remove => hands.remove(),
+            Action::Resolve(name) => resolve(name, now, &mut answers),
+            Action::Refresh { generations, name, addresses, seconds } => {
+                for generation in generations {
+                    refresh(settings, &name_set(generation, &name, Family::V4), &addresses, Family::V4, seconds);
+                    refresh(settings, &name_set(generation, &name, Family::V6), &addresses, Family::V6, seconds);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if events.blocking_send(event).is_err() {
+            return;
+        }
+    }
+}
+
+fn resolve(name: String, now: u64, answers: &mut BTreeMap<String, Answer>) -> Event {
+    // `local` is what the floor and the policy look after: no name may stand for this machine.
+    let found = (name.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip().to_canonical()));
+    match found {
+        Ok(found) => {
+            let addresses: BTreeSet<IpAddr> = found.filter(|address| !address.is_loopback() && !address.is_unspecified()).take(256).collect();
+            answers.insert(name.clone(), Answer { addresses: addresses.clone(), asked: now });
+            Event::Resolved { name, addresses: addresses.into_iter().collect(), seconds: ASK_AGAIN }
+        }
+        Err(_) => Event::NotResolved { name },
+    }
+}
+
+/// Adding again what is there would keep its old end: deleted and added in one transaction.
+fn refresh(settings: &Settings, set: &str, addresses: &[IpAddr], family: Family, seconds: u32) {
+    let keys: Vec<String> = addresses.iter().filter(|address| Family::of(**address) == family).map(IpAddr::to_string).collect();
+    if keys.is_empty() {
+        return;
+    }
+    let timed: Vec<String> = keys.iter().map(|key| format!("{key} timeout {seconds}s")).collect();
+    let (keys, timed) = (keys.join(", "), timed.join(", "));
+    let text = format!(
+        "add element inet {TABLE} {set} {{ {keys} }}\ndelete element inet {TABLE} {set} {{ {keys} }}\nadd element inet {TABLE} {set} {{ {timed} }}\n"
+    );
+    // A generation that is gone has no set; the next answer comes soon.
+    let _ = settings.nft.load(&text);
+}

@@ -1,0 +1,191 @@
+//! The loop: events in, the reconciler, actions out.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc as threads};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use ringwall_node::apply::{ApplyError, Hands, History, Unproved};
+use ringwall_node::kernel::{Netfilter, Nft};
+use ringwall_node::reconciler::{Action, Event, Millis, Moment, Reconciler};
+use ringwall_packet::Flow;
+use ringwall_protocol::{Facts, Hello, ToController, VERSIONS};
+use ringwall_ruleset::Ruleset;
+use ringwall_ruleset::nftables::Loading;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::AbortHandle;
+
+use crate::connection::Controller;
+use crate::{edge, hands, session};
+
+/// Events that wait for the reconciler, which takes them in microseconds.
+const EVENTS: usize = 1024;
+
+/// Says whether a text does what the ruleset says.
+pub type ProofOf = fn(&Ruleset, &Loading<'_>) -> Result<(), Unproved>;
+
+/// What does not change while the agent runs.
+pub struct Settings {
+    /// The state folder.
+    pub folder: PathBuf,
+    pub nft: Nft,
+    /// What is enforced when nothing else can be.
+    pub floor: Ruleset,
+    /// Flows that no ruleset may close.
+    pub ways_in: Vec<Flow>,
+    pub proof: ProofOf,
+    /// The kernel's boot id.
+    pub boot: [u8; 16],
+    pub facts: Facts,
+}
+
+/// The agent at work.
+pub struct Shell {
+    reconciler: Reconciler,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    hands: threads::Sender<Action>,
+    /// Takes `Enrol`, `Renew` and `ForgetIdentity`, and answers by an event.
+    identity: Sender<Action>,
+    controller: Option<Controller>,
+    session: Option<(Sender<ToController>, AbortHandle)>,
+    settings: Arc<Settings>,
+}
+
+impl Shell {
+    /// Reads what is there, and begins a thread in this thread's network namespace.
+    ///
+    /// Who holds the identity gets actions, and answers by events to [`Shell::sender`].
+    pub fn start(settings: Settings, identity: Sender<Action>) -> Result<Self, ApplyError> {
+        let settings = Arc::new(settings);
+        let mut netfilter = Netfilter::open()?;
+        let disk = History::read(&settings.folder)?.disk()?;
+        let mut found = Hands { nft: &settings.nft, netfilter: &mut netfilter, folder: &settings.folder, read: edge::ruleset, now: 0 };
+        let kernel = found.kernel()?;
+        let (sender, events) = channel(EVENTS);
+        let (hands, actions) = threads::channel();
+        let (for_hands, answers) = (settings.clone(), sender.clone());
+        std::thread::spawn(move || hands::run(&for_hands, netfilter, &actions, &answers));
+        let mut shell =
+            Self { reconciler: Reconciler::default(), events, sender, hands, identity, controller: None, session: None, settings };
+        shell.take(Event::Started { disk, kernel });
+        Ok(shell)
+    }
+
+    /// For events that come from elsewhere: an identity, a change that somebody made.
+    pub fn sender(&self) -> Sender<Event> {
+        self.sender.clone()
+    }
+
+    /// How the controller is reached from now on.
+    pub fn use_controller(&mut self, controller: Controller) {
+        self.controller = Some(controller);
+    }
+
+    pub fn reconciler(&self) -> &Reconciler {
+        &self.reconciler
+    }
+
+    /// Waits for the next event and takes it in.
+    pub async fn turn(&mut self) {
+        let due = self.reconciler.wake_at().map(|at| Duration::from_millis(at.saturating_sub(now())));
+        let event = tokio::select! {
+            event = self.events.recv() => event.expect("the shell holds a sender itself"),
+            () = tokio::time::sleep(due.unwrap_or(Duration::MAX)), if due.is_some() => Event::Tick,
+        };
+        self.take(event);
+    }
+
+    fn take(&mut self, event: Event) {
+        if event == Event::Disconnected {
+            self.session = None;
+        }
+        for action in self.reconciler.step(Moment { now: now(), random: random() }, event) {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Enrol | Action::Renew | Action::ForgetIdentity => {
+                // The reconciler gives one of these at a time.
+                let _ = self.identity.try_send(action);
+            }
+            Action::Connect => self.connect(),
+            Action::Disconnect => {
+                if let Some((_, session)) = self.session.take() {
+                    session.abort();
+                }
+                self.later(Event::Disconnected);
+            }
+            Action::Say(say) => {
+                // A controller that does not take what it is told is as good as gone.
+                let is_full = self.session.as_ref().is_some_and(|(outgoing, _)| outgoing.try_send(edge::said(say)).is_err());
+                if is_full && let Some((_, session)) = self.session.take() {
+                    session.abort();
+                    self.later(Event::Disconnected);
+                }
+            }
+            Action::ConnectFreshAndConfirm { attempt, place, digest } => {
+                let (controller, sender) = (self.controller.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let answer = match controller {
+                        Some(controller) => session::confirm(controller, place, digest).await,
+                        None => ringwall_node::reconciler::Answer::Unreachable,
+                    };
+                    let _ = sender.send(Event::Answered { attempt, answer }).await;
+                });
+            }
+            work => {
+                // The thread ends with the shell alone.
+                let _ = self.hands.send(work);
+            }
+        }
+    }
+
+    /// After the events that wait already.
+    fn later(&self, event: Event) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let _ = sender.send(event).await;
+        });
+    }
+
+    fn connect(&mut self) {
+        let Some(controller) = self.controller.clone() else { return self.later(Event::Disconnected) };
+        let (outgoing, messages) = channel(session::QUEUE);
+        let (hello, sender) = (self.hello(), self.sender.clone());
+        let session = tokio::spawn(async move {
+            session::run(controller, hello, messages, sender.clone()).await;
+            let _ = sender.send(Event::Disconnected).await;
+        });
+        self.session = Some((outgoing, session.abort_handle()));
+    }
+
+    fn hello(&self) -> Hello {
+        let confirmed = self.reconciler.confirmed();
+        Hello {
+            versions: VERSIONS,
+            features: Vec::new(),
+            agent: env!("CARGO_PKG_VERSION").into(),
+            boot: self.settings.boot,
+            taken: self.reconciler.taken().map(edge::wire_place),
+            confirmed: confirmed.and_then(|confirmed| confirmed.place).map(edge::wire_place),
+            generation: confirmed.map_or(0, |confirmed| confirmed.generation.0),
+            lists: Vec::new(),
+            facts: self.settings.facts.clone(),
+        }
+    }
+}
+
+/// A clock that also runs while the machine sleeps.
+fn now() -> Millis {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// From the keys that the standard library draws for its maps.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
