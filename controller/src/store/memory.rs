@@ -266,9 +266,12 @@ impl Rows for Arc<State> {
     }
 
     async fn prune_assignments(&mut self, node: &NodeName, below: AssignmentNumber) -> Result<()> {
-        let of_node = self.assignments.values().map(|assigned| &assigned.assignment).filter(|assignment| assignment.node == *node);
-        let confirmed = of_node.filter(|assignment| assignment.state == assignment::State::Confirmed).map(|assignment| assignment.number).max();
-        own(self).assignments.retain(|(of, number), _| of != node || *number >= below || Some(*number) == confirmed);
+        let of_node = self.assignments.values().rev().map(|assigned| &assigned.assignment).filter(|assignment| assignment.node == *node);
+        let confirmed: Vec<_> = of_node.filter(|assignment| assignment.state == assignment::State::Confirmed).collect();
+        let newest = confirmed.first().copied();
+        let former = confirmed.iter().find(|former| newest.is_some_and(|newest| former.revision < newest.revision)).copied();
+        let stay: Vec<_> = newest.into_iter().chain(former).map(|assignment| assignment.number).collect();
+        own(self).assignments.retain(|(of, number), _| of != node || *number >= below || stay.contains(number));
         Ok(())
     }
 

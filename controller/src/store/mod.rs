@@ -41,7 +41,8 @@ use crate::token::Token;
 pub struct Keep {
     /// The newest events, at least 1.
     pub events: u64,
-    /// Of each node, the newest assignments, at least 1; and the newest confirmed one in any case.
+    /// Of each node, the newest assignments, at least 1; in any case also the newest confirmed one, and
+    /// the newest confirmed one of a revision before that one's.
     pub assignments: u64,
 }
 

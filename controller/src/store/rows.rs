@@ -38,7 +38,8 @@ pub trait Rows: Read {
     fn latest_assignment(&mut self, node: &NodeName) -> impl Future<Output = Result<Option<Assignment>>> + Send;
     fn add_assignment(&mut self, assignment: &Assignment, ruleset: &Arc<[u8]>) -> impl Future<Output = Result<()>> + Send;
     fn put_assignment(&mut self, assignment: &Assignment) -> impl Future<Output = Result<()>> + Send;
-    /// Those below the number go, but for the newest confirmed one.
+    /// Those below the number go, but for the newest confirmed one, and the newest confirmed one of a
+    /// revision before that one's: what a node has, and what it would go back to.
     fn prune_assignments(&mut self, node: &NodeName, below: AssignmentNumber) -> impl Future<Output = Result<()>> + Send;
 
     fn put_rollout(&mut self, rollout: &Rollout) -> impl Future<Output = Result<()>> + Send;

@@ -235,8 +235,31 @@ pub async fn revisions_are_kept_for_ever_and_contents_once<S: Store>(store: S) {
 }
 
 fn assign(names: &[&str], ruleset: &[u8]) -> Change {
-    let new = |name: &&str| NewAssignment { node: node(name), revision: RevisionNumber(1), ruleset: Arc::from(ruleset) };
+    assign_of(1, names, ruleset)
+}
+
+fn assign_of(revision: u64, names: &[&str], ruleset: &[u8]) -> Change {
+    let revision = RevisionNumber(revision);
+    let new = |name: &&str| NewAssignment { node: node(name), revision, ruleset: Arc::from(ruleset) };
     Change::Assign(names.iter().map(new).collect())
+}
+
+pub async fn what_a_node_would_go_back_to_is_kept<S: Store>(store: S) {
+    for text in ["a", "b", "c"] {
+        apply(&store, commit(text)).await;
+    }
+    // Number: revision, and whether it was confirmed.
+    let steps = [(1, true), (2, true), (2, true), (3, false), (3, true), (3, true), (3, false), (3, false), (3, false)];
+    for (number, (revision, is_confirmed)) in (1..).zip(steps) {
+        apply(&store, assign_of(revision, &["node-1", "node-2"], b"1")).await;
+        let state = if is_confirmed { State::Confirmed } else { State::Fell("late".to_owned()) };
+        let report = Observed::Progress { node: node("node-1"), number: AssignmentNumber(number), state };
+        assert_eq!(write(&store, seen(110, report)).await.expect("a report"), Written::Nothing);
+    }
+    let kept = store.read().await.expect("rows").assignments().await.expect("assignments");
+    let of = |name: &str| kept.iter().filter(|kept| kept.node == node(name)).map(|kept| kept.number.0).collect::<Vec<_>>();
+    assert_eq!(of("node-1"), [3, 6, 7, 8, 9], "the newest confirmed one, the one of a revision before, the newest three");
+    assert_eq!(of("node-2"), [7, 8, 9]);
 }
 
 pub async fn assignments_have_rising_numbers_and_go_forward<S: Store>(store: S) {

@@ -77,6 +77,7 @@ contract! {
     settings_have_rising_revisions
     revisions_are_kept_for_ever_and_contents_once
     assignments_have_rising_numbers_and_go_forward
+    what_a_node_would_go_back_to_is_kept
     one_rollout_at_a_time
     events_are_numbered_paged_and_bounded
     every_change_is_in_the_audit_log

@@ -503,8 +503,11 @@ impl Rows for Transaction {
     }
 
     async fn prune_assignments(&mut self, node: &NodeName, below: AssignmentNumber) -> Result<()> {
-        let prune = "DELETE FROM assignments WHERE node = $1 AND number < $2 AND number <> \
-             coalesce((SELECT max(number) FROM assignments WHERE node = $1 AND state = 'confirmed'), 0)";
+        let prune = "WITH confirmed AS (SELECT number, revision FROM assignments WHERE node = $1 AND state = 'confirmed'), \
+             newest AS (SELECT number, revision FROM confirmed ORDER BY number DESC LIMIT 1), \
+             former AS (SELECT number FROM confirmed WHERE revision < (SELECT revision FROM newest) ORDER BY number DESC LIMIT 1) \
+             DELETE FROM assignments WHERE node = $1 AND number < $2 \
+             AND number NOT IN (SELECT number FROM newest UNION SELECT number FROM former)";
         self.run(query(prune).bind(node.to_string()).bind(sql(below.0))).await.map(drop)
     }
 
