@@ -5,7 +5,7 @@
 //! node's newest assignment.
 //!
 //! ```text
-//!   Wanted -> StartRollout (kept) -> wave by wave: Assign (kept) -> sent -> trial -> confirmed -> next wave
+//!   Wanted -> Began (kept) -> wave by wave: Assign (kept) -> sent -> trial -> confirmed -> next wave
 //!                                                                          | refused, fell
 //!                                                                          +-> former rulesets assigned -> stopped
 //! ```
@@ -84,10 +84,11 @@ pub enum Event {
     Gone { id: SessionId },
     /// Over a connection of its own.
     Asked { ask: u64, agent: AgentId, confirm: protocol::Confirm },
-    /// All nodes' rulesets of a revision, compiled and proved.
-    Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>> },
-    /// To bring to the nodes what is wanted.
-    Roll { actor: Actor, waves: Waves },
+    /// All nodes' rulesets of a revision, compiled and proved. Once a rollout of the revision is done,
+    /// `is_rolled_out`, nodes that are new get theirs at once.
+    Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, is_rolled_out: bool },
+    /// A rollout of what is wanted, in the waves that [`Core::waves`] made; it is kept already.
+    Began(Rollout),
     Pause { actor: Actor, reason: String },
     Resume { actor: Actor },
     /// Ends the rollout, and takes its nodes back.
@@ -122,7 +123,6 @@ pub enum Denied {
 /// What a write was for.
 #[derive(Debug)]
 enum Pending {
-    Start,
     Step(Box<Rollout>),
     Assign(Vec<(NodeName, Kept)>),
     /// Nothing waits for it; who said it says it again.
@@ -135,6 +135,7 @@ struct Wanted {
     revision: RevisionNumber,
     rulesets: BTreeMap<NodeName, Arc<[u8]>>,
     digests: BTreeMap<NodeName, Digest>,
+    is_rolled_out: bool,
 }
 
 #[derive(Debug)]
@@ -145,12 +146,14 @@ pub struct Core {
     sessions: BTreeMap<SessionId, Session>,
     wanted: Option<Wanted>,
     rollout: Option<Rollout>,
-    /// On its way to the store.
-    starting: Option<(RevisionNumber, Vec<BTreeSet<NodeName>>)>,
     /// The rollout was begun before this controller was started.
     is_resumed: bool,
     /// Assignments of the rollout.
     given: BTreeMap<NodeName, AssignmentNumber>,
+    /// How often each node was given what it had before.
+    attempts: BTreeMap<NodeName, u32>,
+    /// When a laggard was given what the others have.
+    tried: BTreeMap<NodeName, Time>,
     /// The wave that was given out last, and when.
     wave_began: Option<(usize, Time)>,
     writes: BTreeMap<WriteId, Pending>,
@@ -169,8 +172,9 @@ impl Core {
             wanted: None,
             is_resumed: rows.rollout.is_some(),
             rollout: rows.rollout,
-            starting: None,
             given: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            tried: BTreeMap::new(),
             wave_began: None,
             writes: BTreeMap::new(),
             last_write: 0,
@@ -204,11 +208,11 @@ impl Core {
                 let answer = self.may_confirm(agent, &confirm);
                 self.actions.push(Action::Answer { ask, answer });
             }
-            Event::Wanted { revision, rulesets } => {
+            Event::Wanted { revision, rulesets, is_rolled_out } => {
                 let digests = rulesets.iter().map(|(node, bytes)| (node.clone(), Digest::of(bytes))).collect();
-                self.wanted = Some(Wanted { revision, rulesets, digests });
+                self.wanted = Some(Wanted { revision, rulesets, digests, is_rolled_out });
             }
-            Event::Roll { actor, waves } => self.roll(actor, &waves),
+            Event::Began(rollout) => self.began(rollout),
             Event::Pause { actor, reason } => self.pause(actor, reason),
             Event::Resume { actor } => self.resume(actor),
             Event::RollBack { actor, reason } => self.roll_back(actor, reason),
@@ -254,9 +258,6 @@ impl Core {
         let Some(pending) = self.writes.remove(&id) else { return };
         match (pending, result) {
             (Pending::Observed, _) => {}
-            (Pending::Start, Ok(written)) => self.started(&written),
-            // Whoever asked is told by who wrote it.
-            (Pending::Start, Err(_)) => {}
             (Pending::Step(rollout), Ok(_)) => self.rollout = Some(*rollout),
             (Pending::Assign(given), Ok(written)) => self.assigned(given, &written),
             // Nothing was sent; the next tick tries again.

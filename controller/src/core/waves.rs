@@ -12,9 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Core, Kept, LATE, Pending, WINDOW};
 use crate::assignment::State as Progress;
 use crate::audit::{Actor, Audited};
-use crate::change::{Change, Write, Written};
-use crate::id::{AssignmentNumber, NodeName};
+use crate::change::{Change, Write};
+use crate::id::{AssignmentNumber, NodeName, RevisionNumber};
 use crate::rollout::{Outcome, Results, Rollout, State};
+
+/// So often a node is given what it had before, when a rollout goes back.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Seconds until a node is given again what it could not take.
+const RETRY: u64 = 60;
 
 /// How many nodes at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,27 +65,17 @@ impl Core {
         wanted.digests.iter().filter(|(name, digest)| !has(name, digest)).map(|(name, _)| name.clone()).collect()
     }
 
-    pub(super) fn roll(&mut self, actor: Actor, waves: &Waves) {
-        let Some(wanted) = &self.wanted else { return };
-        if self.rollout.is_some() || self.is_writing() {
-            return;
-        }
-        let revision = wanted.revision;
-        let waves = waves.of(&self.outdated(), &self.connected_nodes());
-        let part = Write::Change(Audited { who: actor, at: self.now, change: Change::StartRollout { revision, waves: waves.clone() } });
-        self.starting = Some((revision, waves));
-        self.write(Pending::Start, vec![part]);
+    /// The revision that is wanted, and the nodes that don't have it yet, in waves.
+    pub fn waves(&self, waves: &Waves) -> Option<(RevisionNumber, Vec<BTreeSet<NodeName>>)> {
+        let wanted = self.wanted.as_ref()?;
+        Some((wanted.revision, waves.of(&self.outdated(), &self.connected_nodes())))
     }
 
-    pub(super) fn started(&mut self, written: &[Written]) {
-        let number = written.iter().find_map(|written| match written {
-            Written::Rollout(number) => Some(*number),
-            _ => None,
-        });
-        let (Some(number), Some((revision, waves))) = (number, self.starting.take()) else { return };
+    pub(super) fn began(&mut self, rollout: Rollout) {
         self.given.clear();
+        self.attempts.clear();
         self.is_resumed = false;
-        self.rollout = Rollout::new(number, revision, waves, self.now).ok().filter(|rollout| !rollout.state.is_final());
+        self.rollout = Some(rollout);
     }
 
     pub(super) fn pause(&mut self, actor: Actor, reason: String) {
@@ -130,25 +126,40 @@ impl Core {
             return;
         }
         match self.rollout.as_ref().map(|rollout| rollout.state.clone()) {
-            None => self.take_in_newcomers(),
+            None => self.take_in_laggards(),
             Some(State::Running { wave }) => self.run_wave(wave),
             Some(State::RollingBack { reason }) => self.take_back(reason),
             Some(State::Paused { .. }) => {}
-            Some(State::Done) => self.rollout = None,
+            Some(State::Done) => {
+                let rollout = self.rollout.take();
+                if let Some(wanted) = self.wanted.as_mut().filter(|wanted| rollout.is_some_and(|rollout| rollout.revision == wanted.revision)) {
+                    wanted.is_rolled_out = true;
+                }
+            }
             Some(State::Stopped { .. }) => {
-                self.rollout = None;
+                let revision = self.rollout.take().map(|rollout| rollout.revision);
                 // Nobody else is to get it.
-                self.wanted = None;
+                self.wanted = self.wanted.take().filter(|wanted| Some(wanted.revision) != revision);
             }
         }
     }
 
-    /// A node that never had anything gets what is wanted of it at once: it enforces nothing yet.
-    fn take_in_newcomers(&mut self) {
-        let Some(wanted) = &self.wanted else { return };
-        let is_new = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.newest.is_none() && node.session.is_some());
-        let new = wanted.rulesets.iter().filter(|(name, _)| is_new(name));
-        let all = new.map(|(name, ruleset)| (name.clone(), wanted.revision, ruleset.clone())).collect();
+    /// Nodes that were not there for it, or could not take it, get at once what a rollout has brought to the
+    /// others: one by one, and not again and again. What changes for nodes that have the revision is a rollout.
+    fn take_in_laggards(&mut self) {
+        let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.is_rolled_out) else { return };
+        let is_behind = |name: &NodeName| {
+            let Some(node) = self.nodes.get(name).filter(|node| node.session.is_some()) else { return false };
+            let is_tried = self.tried.get(name).is_some_and(|at| self.now.since(*at).as_secs() < RETRY);
+            !is_tried && node.newest.as_ref().is_none_or(|newest| match newest.state {
+                Progress::Sent | Progress::Trial => false,
+                Progress::Confirmed => newest.revision != wanted.revision && wanted.digests.get(name) != Some(&newest.digest),
+                Progress::Refused(_) | Progress::Fell(_) => true,
+            })
+        };
+        let behind = wanted.rulesets.iter().filter(|(name, _)| is_behind(name));
+        let all: Vec<_> = behind.map(|(name, ruleset)| (name.clone(), wanted.revision, ruleset.clone())).collect();
+        self.tried.extend(all.iter().map(|(name, ..)| (name.clone(), self.now)));
         self.assign(all);
     }
 
@@ -212,31 +223,42 @@ impl Core {
         }
     }
 
-    /// Gives each node of the rollout that took the new revision what it had before.
+    /// Gives each node of the rollout that took the new revision what it had before; more than once, if it must be.
     fn take_back(&mut self, reason: String) {
         let Some(rollout) = &self.rollout else { return };
-        let mut to_give = Vec::new();
-        let mut open = false;
+        let (mut to_give, mut open, mut stuck) = (Vec::new(), false, Vec::new());
         for name in rollout.waves.iter().flatten() {
             let Some(node) = self.nodes.get(name) else { continue };
             let Some(newest) = &node.newest else { continue };
             let is_there = node.session.is_some();
-            if newest.revision == rollout.revision {
-                let confirmed = node.confirmed.as_ref().filter(|confirmed| confirmed.revision != rollout.revision);
-                let former = confirmed.or(node.former.as_ref());
-                // It never took it, or it has nothing to go back to.
-                let (Some(former), false) = (former, matches!(newest.state, Progress::Refused(_) | Progress::Fell(_))) else { continue };
+            let has_failed = matches!(newest.state, Progress::Refused(_) | Progress::Fell(_));
+            // Word of its confirmation may have been lost.
+            let has_new = self.attempts.contains_key(name) || node.confirmed.as_ref().is_some_and(|confirmed| confirmed.revision == rollout.revision);
+            let is_pending = matches!(newest.state, Progress::Sent | Progress::Trial);
+            let must_go = if newest.revision == rollout.revision { !has_failed } else { has_failed && has_new };
+            if !must_go {
+                open |= is_pending && is_there;
+                continue;
+            }
+            let confirmed = node.confirmed.as_ref().filter(|confirmed| confirmed.revision != rollout.revision);
+            // It may have nothing to go back to.
+            let Some(former) = confirmed.or(node.former.as_ref()) else { continue };
+            if self.attempts.get(name).is_some_and(|attempts| *attempts >= ATTEMPTS_MAX) {
+                stuck.push(name.as_str());
+            } else {
                 to_give.push((name.clone(), former.revision, former.ruleset.clone()));
-            } else if matches!(newest.state, Progress::Sent | Progress::Trial) && is_there {
-                open = true;
             }
         }
         if !to_give.is_empty() {
+            for (name, ..) in &to_give {
+                *self.attempts.entry(name.clone()).or_default() += 1;
+            }
             return self.assign(to_give);
         }
         if !open {
-            let results = rollout.results.clone();
-            self.step_rollout(Actor::Controller, State::Stopped { reason, rolled_back: true }, results);
+            let (rolled_back, results) = (stuck.is_empty(), rollout.results.clone());
+            let reason = if rolled_back { reason } else { format!("{reason}; these would not go back: {}", stuck.join(", ")) };
+            self.step_rollout(Actor::Controller, State::Stopped { reason, rolled_back }, results);
         }
     }
 }
