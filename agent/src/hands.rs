@@ -1,16 +1,16 @@
-//! A thread for what waits for the kernel, the disk or the resolver.
+//! Threads for what waits for the kernel, the disk or the resolver.
 //!
-//! In: actions, one after the other. Out: their events. Never: a network namespace other than that of the thread
+//! In: actions, one after the other; the kernel's word of changes. Out: events. Never: a network namespace other than that of the thread
 //! that began it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::mpsc::Receiver;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringwall_node::apply::{Answer, Hands, Load};
-use ringwall_node::kernel::Netfilter;
-use ringwall_node::reconciler::{Action, Event};
+use ringwall_node::kernel::{Monitor, Netfilter};
+use ringwall_node::reconciler::{Action, Event, Process};
 use ringwall_packet::Family;
 use ringwall_ruleset::nftables::{Loading, TABLE, name_set};
 use tokio::sync::mpsc::Sender;
@@ -54,6 +54,26 @@ pub fn run(settings: &Settings, mut netfilter: Netfilter, actions: &Receiver<Act
         if events.blocking_send(event).is_err() {
             return;
         }
+    }
+}
+
+/// Tells of changes that others made. What the nft program does for us is told, too: it is read, and found well.
+pub fn watch(mut monitor: Monitor, events: &Sender<Event>) {
+    const LOOK_UP: Duration = Duration::from_secs(1);
+    while !events.is_closed() {
+        let process = match monitor.next(Instant::now() + LOOK_UP) {
+            Ok(None) => continue,
+            Ok(Some(change)) => change.process,
+            // It is read now and then without.
+            Err(_) => return,
+        };
+        let process = process.map(|(name, id)| Process { name, id });
+        // Elements that we set ourselves are no rules.
+        if process.as_ref().is_some_and(|process| process.id == std::process::id()) {
+            continue;
+        }
+        // One that waits already is as good as two.
+        let _ = events.try_send(Event::ForeignChange(process));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use ringwall_node::apply::{ApplyError, Hands, History, Unproved};
-use ringwall_node::kernel::{Netfilter, Nft};
+use ringwall_node::kernel::{Monitor, Netfilter, Nft};
 use ringwall_node::reconciler::{Action, Event, Millis, Moment, Reconciler};
 use ringwall_packet::Flow;
 use ringwall_protocol::{Facts, Hello, ToController, VERSIONS};
@@ -54,7 +54,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Reads what is there, and begins a thread in this thread's network namespace.
+    /// Reads what is there, and begins two threads in this thread's network namespace.
     ///
     /// Who holds the identity gets actions, and answers by events to [`Shell::sender`].
     pub fn start(settings: Settings, identity: Sender<Action>) -> Result<Self, ApplyError> {
@@ -67,13 +67,15 @@ impl Shell {
         let (hands, actions) = threads::channel();
         let (for_hands, answers) = (settings.clone(), sender.clone());
         std::thread::spawn(move || hands::run(&for_hands, netfilter, &actions, &answers));
+        let (monitor, changes) = (Monitor::open()?, sender.clone());
+        std::thread::spawn(move || hands::watch(monitor, &changes));
         let mut shell =
             Self { reconciler: Reconciler::default(), events, sender, hands, identity, controller: None, session: None, settings };
         shell.take(Event::Started { disk, kernel });
         Ok(shell)
     }
 
-    /// For events that come from elsewhere: an identity, a change that somebody made.
+    /// For events that come from elsewhere: an identity.
     pub fn sender(&self) -> Sender<Event> {
         self.sender.clone()
     }

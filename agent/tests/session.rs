@@ -18,11 +18,11 @@ use hyper_util::service::TowerToHyperService;
 use namespace::{in_namespace, load, netfilter, nft};
 use ringwall_agent::{Controller, Settings, Shell, edge};
 use ringwall_node::apply::Hands;
-use ringwall_node::reconciler::{Action, Event, Kernel, Process};
+use ringwall_node::reconciler::{Action, Event, Kernel};
 use ringwall_packet::AddressSet;
 use ringwall_protocol::wire::fleet_server::{Fleet, FleetServer};
 use ringwall_protocol::{
-    Ack, Assignment, Confirm, Facts, Happened, OnDrift, OnTighten, Place, Reason, Refusal, Refused, Stage, ToAgent, ToController,
+    Ack, Assignment, Confirm, DriftOutcome, Facts, Happened, OnDrift, OnTighten, Place, Reason, Refusal, Refused, Stage, ToAgent, ToController,
     Welcome, encode_ruleset, wire,
 };
 use ringwall_ruleset::nftables::Generation;
@@ -233,7 +233,6 @@ fn an_assignment_is_confirmed_over_a_second_connection_and_outlives_the_controll
         // The controller is gone; somebody flushes our table.
         drop(server);
         load("delete table inet ringwall\n");
-        shell.sender().send(Event::ForeignChange(Some(Process { name: "nft".into(), id: 4711 }))).await.unwrap();
         until(&mut shell, |_| kernel(&folder) == enforced).await;
 
         // It comes back elsewhere, and is told what happened.
@@ -241,7 +240,7 @@ fn an_assignment_is_confirmed_over_a_second_connection_and_outlives_the_controll
         shell.use_controller(way);
         until(&mut shell, |_| {
             let heard = told.heard.lock().unwrap();
-            heard.iter().any(|(_, message)| matches!(message, ToController::Event(event) if matches!(event.happened, Happened::Drift { .. })))
+            heard.iter().any(|(_, message)| matches!(message, ToController::Event(event) if is_healed(&event.happened)))
         })
         .await;
         let heard = told.heard.lock().unwrap().clone();
@@ -277,6 +276,11 @@ fn what_is_not_understood_is_refused_by_its_place() {
         }
         assert_eq!(kernel(&folder).current, None);
     });
+}
+
+/// With the name of the process, as the kernel told it.
+fn is_healed(happened: &Happened) -> bool {
+    matches!(happened, Happened::Drift { process: Some((name, _)), outcome: DriftOutcome::Healed } if name == "nft")
 }
 
 fn sha256(bytes: &[u8]) -> bytes::Bytes {

@@ -9,6 +9,8 @@ mod connections;
 mod drift;
 #[path = "kernel/log.rs"]
 mod log;
+#[path = "kernel/monitor.rs"]
+mod monitor;
 #[path = "kernel/namespace.rs"]
 mod namespace;
 #[path = "kernel/program.rs"]

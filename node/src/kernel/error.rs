@@ -61,6 +61,8 @@ pub enum Error {
     },
     #[error("cannot read the log")]
     ReadLog(#[source] Failure),
+    #[error("cannot listen to changes of nftables")]
+    Listen(#[source] Failure),
 }
 
 impl Error {
@@ -82,7 +84,8 @@ impl Error {
             | Self::DeleteConnection(failure)
             | Self::CountConnections(failure)
             | Self::BindLog { source: failure, .. }
-            | Self::ReadLog(failure) => failure,
+            | Self::ReadLog(failure)
+            | Self::Listen(failure) => failure,
         }
     }
 }

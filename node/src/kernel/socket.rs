@@ -87,6 +87,11 @@ impl Socket {
         forced.or_else(|_| setsockopt(&self.netlink, sockopt::RcvBuf, &bytes)).map_err(io::Error::from)
     }
 
+    /// What the kernel sends to everybody in this group comes here, too.
+    pub fn join(&mut self, group: u32) -> io::Result<()> {
+        self.netlink.add_membership(group)
+    }
+
     fn send_buffer(&mut self, bytes: usize) -> io::Result<()> {
         let forced = setsockopt(&self.netlink, sockopt::SndBufForce, &bytes);
         forced.or_else(|_| setsockopt(&self.netlink, sockopt::SndBuf, &bytes)).map_err(io::Error::from)

@@ -18,12 +18,15 @@ pub const NFT_MSG_GETSET: u8 = 10;
 pub const NFT_MSG_NEWSETELEM: u8 = 12;
 pub const NFT_MSG_GETSETELEM: u8 = 13;
 pub const NFT_MSG_DELSETELEM: u8 = 14;
+pub const NFT_MSG_NEWGEN: u8 = 15;
 pub const NFT_MSG_GETGEN: u8 = 16;
 pub const NFT_MSG_GETOBJ: u8 = 19;
 pub const NFT_MSG_DESTROYSETELEM: u8 = 30;
 
 // enum nft_gen_attributes
 pub const NFTA_GEN_ID: u16 = 1;
+pub const NFTA_GEN_PROC_PID: u16 = 2;
+pub const NFTA_GEN_PROC_NAME: u16 = 3;
 
 // enum nft_table_attributes, enum nft_table_flags
 pub const NFTA_TABLE_NAME: u16 = 1;
