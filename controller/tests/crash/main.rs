@@ -12,9 +12,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write, Written};
-use ringwall_controller::id::AuditNumber;
+use ringwall_controller::fleet::Fleet;
+use ringwall_controller::id::{AuditNumber, Digest, Epoch, FleetId};
 use ringwall_controller::revision::{Content, NewRevision, Source};
-use ringwall_controller::store::{Error, Keep, Read as _, Sqlite, Store as _};
+use ringwall_controller::store::{Error, Keep, Read as _, Sqlite, Store as _, restore};
 use ringwall_controller::time::Time;
 
 const ROUNDS: u64 = 20;
@@ -24,9 +25,12 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[1..] {
         ["write", path] => block_on(write_for_ever(Path::new(path))),
         ["fill", path] => block_on(fill(Path::new(path))),
+        ["restore", path] => block_on(restore_it(Path::new(path))),
         _ => {
             kill();
             println!("kill -9, {ROUNDS} rounds: nothing acknowledged was lost");
+            restoring();
+            println!("kill -9 while a backup is put in, {ROUNDS} rounds: the one store or the other, each whole");
             full();
             println!("a full disk: nothing acknowledged was lost");
         }
@@ -125,6 +129,73 @@ fn kill() {
         assert!(kept >= last, "{last} were acknowledged, {kept} are there");
         assert!(kept <= last + 1, "{kept} are there, though only {last} were acknowledged, and one more may be");
         last = kept;
+    }
+}
+
+async fn restore_it(path: &Path) {
+    println!("begun");
+    restore(&path.with_file_name("backup"), path, Actor::Controller, Time::from_millisecond(0)).await.expect("a restore");
+    println!("done");
+}
+
+async fn newest(store: &Sqlite) -> (Epoch, u64) {
+    let mut rows = store.read().await.expect("rows");
+    let revisions = rows.revisions(None, u32::MAX).await.expect("revisions").len() as u64;
+    (rows.fleet().await.expect("rows").expect("a fleet").epoch, revisions)
+}
+
+/// The replaced store has what was acknowledged last in its log alone, as a crash left it.
+fn restoring() {
+    const BACKED_UP: u64 = 3;
+    let folder = Folder::new("restore");
+    let path = folder.0.join("store");
+    let (mut epoch, mut last) = block_on(async {
+        let store = Sqlite::open(&path, Keep::default()).await.expect("a store");
+        let fleet = Fleet { id: FleetId::new([1; 16]), epoch: Epoch(1), ca: Digest::of(b"ca"), created: Time::from_millisecond(0) };
+        let found = Audited { who: Actor::Controller, at: fleet.created, change: Change::Found(fleet) };
+        store.write(vec![Write::Change(found)]).await.expect("a fleet");
+        for _ in 0..BACKED_UP {
+            write_one(&store, String::new()).await.expect("a revision");
+        }
+        store.backup(&folder.0.join("backup")).await.expect("a backup");
+        newest(&store).await
+    });
+    let (mut replaced, mut untouched) = (0, 0);
+    let mut round = 0;
+    // Until both ends were seen, however fast this machine is.
+    while round < ROUNDS || replaced == 0 || untouched == 0 {
+        assert!(round < 50 * ROUNDS, "{replaced} replaced, {untouched} untouched");
+        round += 1;
+        let mut writer = child("write", &path).spawn().expect("a child");
+        let mut said = lines(&mut writer);
+        for _ in 0..3 {
+            last = said.next().expect("the child writes").parse().expect("a number");
+        }
+        writer.kill().expect("killed");
+        last = said.last().map_or(last, |line| line.parse().expect("a number"));
+        writer.wait().expect("the child is gone");
+
+        let mut restorer = child("restore", &path).spawn().expect("a child");
+        let mut said = lines(&mut restorer);
+        assert_eq!(said.next().as_deref(), Some("begun"));
+        let part = std::time::Instant::now();
+        while part.elapsed().as_micros() < u128::from(round * 7919 % (80_000 * (1 + round / ROUNDS))) {
+            std::hint::spin_loop();
+        }
+        restorer.kill().expect("killed");
+        let is_done = said.next().is_some();
+        restorer.wait().expect("the child is gone");
+        let (new_epoch, kept) = block_on(async { newest(&Sqlite::open(&path, Keep::default()).await.expect("a store")).await });
+        if new_epoch > epoch {
+            assert_eq!(kept, BACKED_UP);
+            replaced += 1;
+        } else {
+            assert!(!is_done && (last..=last + 1).contains(&kept), "{last} were acknowledged, {kept} are there");
+            untouched += 1;
+        }
+        // The epoch comes from the backup and the store that was there: it rises each time.
+        assert!(new_epoch == epoch || new_epoch == epoch.next());
+        epoch = new_epoch;
     }
 }
 
