@@ -7,6 +7,7 @@ mod analysis;
 mod apply;
 mod compile;
 mod flows;
+mod lists;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("flows", "new flows per second through 10 against 10,000 rules, and established traffic", |_| flows::run()),
     ("compile", "parsing and compiling 100 nodes x 1,000 rules", |_| compile::run()),
     ("analysis", "exact answers about 10,000 rules and more, against a sequential BDD; [FILE...] in ClassBench's format", analysis::run),
+    ("lists", "1,000,000 blocked addresses and prefixes into the kernel, against the bare messages, nft and ipset", lists::run),
     ("apply", "applying 10,000 rules against `nft -f` of the same text", |_| apply::run()),
 ];
 
