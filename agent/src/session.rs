@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringwall_node::reconciler::{self, Answer, Event, Place};
-use ringwall_protocol::{Confirm, Hello, Invalid, Order, Reason, Refusal, Refused, ToAgent, ToController, wire};
+use ringwall_protocol::{Confirm, Hello, Invalid, Order, Reason, Refusal, Refused, ToAgent, ToController, VERSIONS, wire};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_stream::StreamExt as _;
@@ -31,13 +31,15 @@ pub enum Ended {
     Invalid(#[from] Invalid),
     #[error("the first message was no Welcome")]
     NoWelcome,
+    #[error("the controller speaks version {0} of the protocol, which this agent does not")]
+    Version(u32),
     #[error("the controller went silent")]
     Silent,
     #[error("the controller closed the stream")]
     Closed,
 }
 
-/// Runs until the session ends. The caller says so to the reconciler.
+/// Runs until the session ends.
 pub async fn run(
     controller: Controller,
     hello: Hello,
@@ -64,6 +66,9 @@ async fn hold(
     let mut incoming = timeout(WELCOME, opened).await.map_err(|_| Ended::Silent)??.into_inner();
     let first = timeout(WELCOME, incoming.next()).await.map_err(|_| Ended::Silent)?.ok_or(Ended::Closed)??;
     let ToAgent::Welcome(welcome) = ToAgent::try_from(first)? else { return Err(Ended::NoWelcome) };
+    if !(VERSIONS.oldest..=VERSIONS.newest).contains(&welcome.version) {
+        return Err(Ended::Version(welcome.version));
+    }
     let tell = async |event: Event| events.send(event).await.map_err(|_| Ended::Closed);
     tell(Event::Connected).await?;
 

@@ -49,8 +49,22 @@ pub struct Shell {
     /// Takes `Enrol`, `Renew` and `ForgetIdentity`, and answers by an event.
     identity: Sender<Action>,
     controller: Option<Controller>,
-    session: Option<(Sender<ToController>, AbortHandle)>,
+    session: Option<Session>,
     settings: Arc<Settings>,
+}
+
+/// A stream that is being opened, or is open. With it goes all that it did not tell yet.
+struct Session {
+    outgoing: Sender<ToController>,
+    /// It ends with the session.
+    events: Receiver<Event>,
+    task: AbortHandle,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Shell {
@@ -89,11 +103,19 @@ impl Shell {
         &self.reconciler
     }
 
-    /// Waits for the next event and takes it in.
+    /// Waits for the next event and takes it in. To be dropped while it waits costs nothing.
     pub async fn turn(&mut self) {
         let due = self.reconciler.wake_at().map(|at| Duration::from_millis(at.saturating_sub(now())));
+        let Self { events, session, .. } = self;
+        let of_session = async {
+            match session {
+                Some(session) => session.events.recv().await.unwrap_or(Event::Disconnected),
+                None => std::future::pending().await,
+            }
+        };
         let event = tokio::select! {
-            event = self.events.recv() => event.expect("the shell holds a sender itself"),
+            event = events.recv() => event.expect("the shell holds a sender itself"),
+            event = of_session => event,
             () = tokio::time::sleep(due.unwrap_or(Duration::MAX)), if due.is_some() => Event::Tick,
         };
         self.take(event);
@@ -116,16 +138,13 @@ impl Shell {
             }
             Action::Connect => self.connect(),
             Action::Disconnect => {
-                if let Some((_, session)) = self.session.take() {
-                    session.abort();
-                }
+                self.session = None;
                 self.later(Event::Disconnected);
             }
             Action::Say(say) => {
                 // A controller that does not take what it is told is as good as gone.
-                let is_full = self.session.as_ref().is_some_and(|(outgoing, _)| outgoing.try_send(edge::said(say)).is_err());
-                if is_full && let Some((_, session)) = self.session.take() {
-                    session.abort();
+                if self.session.as_ref().is_some_and(|session| session.outgoing.try_send(edge::said(say)).is_err()) {
+                    self.session = None;
                     self.later(Event::Disconnected);
                 }
             }
@@ -157,12 +176,12 @@ impl Shell {
     fn connect(&mut self) {
         let Some(controller) = self.controller.clone() else { return self.later(Event::Disconnected) };
         let (outgoing, messages) = channel(session::QUEUE);
-        let (hello, sender) = (self.hello(), self.sender.clone());
-        let session = tokio::spawn(async move {
-            session::run(controller, hello, messages, sender.clone()).await;
-            let _ = sender.send(Event::Disconnected).await;
+        let (sender, events) = channel(session::QUEUE);
+        let hello = self.hello();
+        let task = tokio::spawn(async move {
+            session::run(controller, hello, messages, sender).await;
         });
-        self.session = Some((outgoing, session.abort_handle()));
+        self.session = Some(Session { outgoing, events, task: task.abort_handle() });
     }
 
     fn hello(&self) -> Hello {

@@ -186,7 +186,8 @@ fn start(folder: &Folder) -> Shell {
 async fn until(shell: &mut Shell, mut done: impl FnMut(&Shell) -> bool) {
     let turns = async {
         while !done(shell) {
-            shell.turn().await;
+            // What the controller hears is no event of the agent's.
+            let _ = tokio::time::timeout(Duration::from_millis(20), shell.turn()).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), turns).await.expect("it comes to that");
