@@ -551,6 +551,10 @@ fn cut_forbidden(node: &mut Node, ruleset: &Ruleset, record: &Record, terminal: 
 
 /// The policy that a generation was made from.
 pub fn recorded(record: &Record) -> Result<Policy, Failure> {
+    if let Some(assigned) = &record.assignment {
+        let what = format!("assignment {} of epoch {} came from the fleet's controller, and its policy is there", assigned.number, assigned.epoch);
+        return Err(Failure::new(Exit::Failure, what));
+    }
     let files = record.files.iter().map(|(name, text)| Input { name: name.clone(), text: text.clone() }).collect();
     let mut values = Values::default();
     for (name, text) in &record.values {
