@@ -15,6 +15,8 @@ pub mod id;
 pub mod identity;
 pub mod revision;
 pub mod rollout;
+pub mod rulesets;
+pub mod server;
 pub mod setting;
 pub mod store;
 pub mod time;

@@ -234,6 +234,11 @@ impl Core {
         self.nodes.get(name).map(|node| (node.newest.as_ref(), node.session.is_some()))
     }
 
+    /// Whether the node has confirmed just this.
+    pub fn enforces(&self, name: &NodeName, ruleset: &[u8]) -> bool {
+        self.nodes.get(name).is_some_and(|node| node.has(&Digest::of(ruleset)))
+    }
+
     pub fn rollout(&self) -> Option<&Rollout> {
         self.rollout.as_ref()
     }

@@ -1,0 +1,304 @@
+//! The core, driven: one task that owns it, and the handle to it.
+//!
+//! In: events, operators' commands. Out: transactions carried out, messages handed to streams, answers. Never: a
+//! wait of the core for the store or for an agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringwall_protocol::{Place, wire};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use crate::audit::{Actor, Audited};
+use crate::change::{Change, Write, Written};
+use crate::core::{Action, Core, Denied, Event, SessionId, Waves};
+use crate::id::{AgentId, NodeName, RevisionNumber};
+use crate::revision::Content;
+use crate::rollout::{Rollout, State};
+use crate::rulesets::{self, Rulesets};
+use crate::store::{self, Read as _, Store};
+use crate::time::Time;
+
+/// Messages to one agent that wait for the network; of more, the stream is ended, and the next begins with all that counts.
+pub(super) const QUEUE: usize = 64;
+/// Events that wait for the core.
+const EVENTS: usize = 1_024;
+
+pub(super) type Outgoing = mpsc::Sender<Result<wire::ToAgent, Status>>;
+
+/// What the core's task is told.
+pub(super) enum Told {
+    Event(Event),
+    Opened { id: SessionId, outgoing: Outgoing, event: Event },
+    Asked { agent: AgentId, confirm: ringwall_protocol::Confirm, answer: oneshot::Sender<Result<Place, Denied>> },
+    Look(Box<dyn FnOnce(&Core) + Send>),
+}
+
+/// What can't be done for an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error(transparent)]
+    Policy(#[from] rulesets::Error),
+    #[error("there is no revision {0}")]
+    NoRevision(RevisionNumber),
+    #[error("all nodes have this revision already")]
+    Nothing,
+    #[error("no rollout is under way")]
+    NoRollout,
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the controller is ending")]
+    Ending,
+}
+
+/// The handle to the core.
+#[derive(Debug)]
+pub struct Control<S> {
+    told: mpsc::Sender<Told>,
+    store: Arc<S>,
+    clock: fn() -> Time,
+}
+
+impl<S> Clone for Control<S> {
+    fn clone(&self) -> Self {
+        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock }
+    }
+}
+
+/// Starts the core from what is kept. The task ends when the last handle is gone.
+pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time) -> Result<Control<S>, store::Error> {
+    let core = load(&*store, clock()).await?;
+    let (told, incoming) = mpsc::channel(EVENTS);
+    let control = Control { told, store: store.clone(), clock };
+    tokio::spawn(run(core, incoming, control.told.downgrade(), store, clock));
+    control.refresh().await;
+    Ok(control)
+}
+
+async fn load<S: Store>(store: &S, now: Time) -> Result<Core, store::Error> {
+    let mut read = store.read().await?;
+    let fleet = read.fleet().await?.ok_or(store::Error::Missing { kind: "fleet", key: String::new() })?;
+    let rollout = read.active_rollout().await?;
+    let mut rows = crate::core::Rows { agents: read.agents().await?, rollout, ..Default::default() };
+    for newest in read.assignments().await? {
+        let node = newest.node.clone();
+        let mut confirmed: Option<RevisionNumber> = None;
+        for number in (1..=newest.number.0).rev().map(crate::id::AssignmentNumber) {
+            // Only the newest few are kept, and those that a node may go back to.
+            let Some(row) = read.assignment(&node, number).await? else { continue };
+            let Some(ruleset) = read.ruleset(&node, number).await? else { continue };
+            let is_confirmed = row.state == crate::assignment::State::Confirmed;
+            let kept = crate::core::Kept { number, revision: row.revision, ruleset, digest: row.digest, state: row.state };
+            if number == newest.number {
+                rows.assignments.insert(node.clone(), kept.clone());
+            }
+            match confirmed {
+                None if is_confirmed => {
+                    confirmed = Some(kept.revision);
+                    rows.confirmed.insert(node.clone(), kept);
+                }
+                Some(revision) if is_confirmed && kept.revision != revision => {
+                    rows.former.insert(node.clone(), kept);
+                    break;
+                }
+                _ => {}
+            }
+            if newest.number.0 - number.0 > 1_000 {
+                break;
+            }
+        }
+    }
+    Ok(Core::new(fleet.epoch, rows, now))
+}
+
+async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, back: mpsc::WeakSender<Told>, store: Arc<S>, clock: fn() -> Time) {
+    let mut streams: BTreeMap<SessionId, Outgoing> = BTreeMap::new();
+    let mut asked: BTreeMap<u64, oneshot::Sender<Result<Place, Denied>>> = BTreeMap::new();
+    let mut last_ask = 0;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let event = tokio::select! {
+            _ = ticks.tick() => Event::Tick,
+            told = incoming.recv() => match told {
+                None => return,
+                Some(Told::Event(event)) => event,
+                Some(Told::Opened { id, outgoing, event }) => {
+                    streams.insert(id, outgoing);
+                    event
+                }
+                Some(Told::Asked { agent, confirm, answer }) => {
+                    last_ask += 1;
+                    asked.insert(last_ask, answer);
+                    Event::Asked { ask: last_ask, agent, confirm }
+                }
+                Some(Told::Look(look)) => {
+                    look(&core);
+                    continue;
+                }
+            },
+        };
+        let rollout_before = core.rollout().map(|rollout| rollout.number);
+        let mut gone = Vec::new();
+        for action in core.step(clock(), event) {
+            match action {
+                Action::Send { id, message } => {
+                    // A stream whose queue is full is behind by more than it could want.
+                    if streams.get(&id).is_some_and(|stream| stream.try_send(Ok(message.into())).is_err()) {
+                        streams.remove(&id);
+                        gone.push(id);
+                    }
+                }
+                // The stream ends when what was sent before is through.
+                Action::Close { id } => drop(streams.remove(&id)),
+                Action::Write { id, parts } => {
+                    let (store, back) = (store.clone(), back.clone());
+                    tokio::spawn(async move {
+                        let result = store.write(parts).await.map_err(|error| {
+                            tracing::error!(%error, "a change was not kept");
+                            error.to_string()
+                        });
+                        tell(&back, Event::Written { id, result }).await;
+                    });
+                }
+                Action::Answer { ask, answer } => {
+                    if let Some(waiting) = asked.remove(&ask) {
+                        let _ = waiting.send(answer);
+                    }
+                }
+            }
+        }
+        for id in gone {
+            core.step(clock(), Event::Gone { id });
+        }
+        // What a rollout did not bring is wanted no longer; what was before is.
+        if rollout_before.is_some() && core.rollout().is_none()
+            && let Some(told) = back.upgrade()
+        {
+            let control = Control { told, store: store.clone(), clock };
+            tokio::spawn(async move { control.refresh().await });
+        }
+    }
+}
+
+async fn tell(back: &mpsc::WeakSender<Told>, event: Event) {
+    if let Some(told) = back.upgrade() {
+        let _ = told.send(Told::Event(event)).await;
+    }
+}
+
+impl<S: Store> Control<S> {
+    pub(super) async fn told(&self, told: Told) -> Result<(), ControlError> {
+        self.told.send(told).await.map_err(|_| ControlError::Ending)
+    }
+
+    /// An answer from the core as it is now.
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        self.told(Told::Look(Box::new(move |core| drop(answer.send(look(core)))))).await?;
+        answered.await.map_err(|_| ControlError::Ending)
+    }
+
+    pub(super) async fn may_confirm(&self, agent: AgentId, confirm: ringwall_protocol::Confirm) -> Result<Result<Place, Denied>, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        self.told(Told::Asked { agent, confirm, answer }).await?;
+        answered.await.map_err(|_| ControlError::Ending)
+    }
+
+    /// The row is another than the core knows: it enrolled, was approved, revoked or placed.
+    pub async fn agent_changed(&self, id: AgentId) -> Result<(), ControlError> {
+        let row = self.store.read().await?.agent(id).await?;
+        if let Some(agent) = row {
+            self.told(Told::Event(Event::Agent(agent))).await?;
+        }
+        self.refresh().await;
+        Ok(())
+    }
+
+    /// Compiles what is rolled out with the nodes of now, for those that come later.
+    pub async fn refresh(&self) {
+        if let Err(error) = self.try_refresh().await {
+            tracing::warn!(%error, "what is rolled out does not compile with the nodes of now");
+        }
+    }
+
+    async fn try_refresh(&self) -> Result<(), ControlError> {
+        if self.look(|core| core.rollout().is_some()).await? {
+            return Ok(());
+        }
+        let done = {
+            let mut read = self.store.read().await?;
+            let rollouts = read.rollouts(None, 100).await?;
+            rollouts.into_iter().find(|rollout| rollout.state == State::Done).map(|rollout| rollout.revision)
+        };
+        let Some(revision) = done else { return Ok(()) };
+        let rulesets = self.compile(revision).await?;
+        self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: true })).await
+    }
+
+    async fn compile(&self, revision: RevisionNumber) -> Result<Rulesets, ControlError> {
+        let (content, agents): (Content, _) = {
+            let mut read = self.store.read().await?;
+            let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
+            let content = read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?;
+            (content, read.agents().await?)
+        };
+        let now = (self.clock)();
+        let compiled = tokio::task::spawn_blocking(move || rulesets::rulesets(&content, &agents, now)).await;
+        Ok(compiled.map_err(|_| ControlError::Ending)??)
+    }
+
+    /// Brings a revision to all nodes that don't have it, wave by wave.
+    pub async fn start_rollout(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
+        let rulesets = self.compile(revision).await?;
+        self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: false })).await?;
+        let (revision, waves) = self.look(move |core| core.waves(&waves)).await?.ok_or(ControlError::NoRevision(revision))?;
+        if waves.is_empty() {
+            return Err(ControlError::Nothing);
+        }
+        let change = Change::StartRollout { revision, waves };
+        let written = self.store.write(vec![Write::Change(Audited { who, at: (self.clock)(), change })]).await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.refresh().await;
+                return Err(error.into());
+            }
+        };
+        let [Written::Rollout(number)] = written[..] else { return Err(ControlError::Nothing) };
+        let rollout = self.store.read().await?.rollout(number).await?.ok_or(ControlError::NoRollout)?;
+        self.told(Told::Event(Event::Began(rollout.clone()))).await?;
+        Ok(rollout)
+    }
+
+    /// What a rollout of the revision would change.
+    pub async fn outdated(&self, revision: RevisionNumber) -> Result<BTreeSet<NodeName>, ControlError> {
+        let rulesets = self.compile(revision).await?;
+        self.look(move |core| rulesets.iter().filter(|(name, ruleset)| !core.enforces(name, ruleset)).map(|(name, _)| name.clone()).collect()).await
+    }
+
+    pub async fn pause(&self, actor: Actor, reason: String) -> Result<(), ControlError> {
+        self.rollout_event(Event::Pause { actor, reason }).await
+    }
+
+    pub async fn resume(&self, actor: Actor) -> Result<(), ControlError> {
+        self.rollout_event(Event::Resume { actor }).await
+    }
+
+    pub async fn roll_back(&self, actor: Actor, reason: String) -> Result<(), ControlError> {
+        self.rollout_event(Event::RollBack { actor, reason }).await
+    }
+
+    async fn rollout_event(&self, event: Event) -> Result<(), ControlError> {
+        if !self.look(|core| core.rollout().is_some()).await? {
+            return Err(ControlError::NoRollout);
+        }
+        self.told(Told::Event(event)).await
+    }
+
+    pub async fn connected(&self) -> Result<BTreeSet<NodeName>, ControlError> {
+        self.look(Core::connected_nodes).await
+    }
+}
