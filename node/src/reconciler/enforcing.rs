@@ -29,6 +29,9 @@ impl Reconciler {
         self.identity = super::Identity::None { retry: Some(moment.now) };
         self.confirmed = disk.confirmed;
         let ours: Vec<_> = disk.begun.into_iter().filter(|begun| begun.place.is_some()).collect();
+        let made = ours.iter().chain(&self.confirmed).filter_map(|begun| Some((begun.place?, begun.digest)));
+        self.tried = made.max();
+        self.generation = ours.last().map_or(0, |newest| newest.generation.0);
         let of = |generation| ours.iter().find(move |begun| begun.generation == generation).cloned();
         let on_trial = kernel.trial.and_then(|(trial, left)| Some((of(trial)?, left)));
         self.phase = match (kernel.current.and_then(of), on_trial) {
@@ -45,12 +48,10 @@ impl Reconciler {
         let confirmed = self.confirmed.as_ref().and_then(|confirmed| confirmed.place);
         self.taken = disk.taken.map(|assignment| {
             let place = assignment.place;
-            let tried = ours.iter().rfind(|begun| begun.place == Some(place));
-            self.generation = tried.map_or(0, |tried| tried.generation.0);
             let progress = match () {
                 () if confirmed == Some(place) => Progress::Confirmed,
                 () if on_trial == Some(place) => Progress::Trial,
-                () if tried.is_some() => Progress::Fell,
+                () if ours.iter().any(|begun| begun.place == Some(place)) => Progress::Fell,
                 () => Progress::Received,
             };
             Taken { assignment, progress }
@@ -66,24 +67,25 @@ impl Reconciler {
     /// An assignment came. The newest one alone waits: who gave two of them wants the second.
     pub(super) fn received(&mut self, assignment: Assignment) {
         let place = assignment.place;
-        let known = [self.waiting.as_ref(), self.persisting.as_ref(), self.taken.as_ref().map(|taken| &taken.assignment)];
-        let newest = known.into_iter().flatten().max_by_key(|known| known.place);
+        let held = [self.waiting.as_ref(), self.persisting.as_ref(), self.taken.as_ref().map(|taken| &taken.assignment)];
+        let held = held.into_iter().flatten().map(|held| (held.place, held.digest)).max();
+        let newest = held.max(self.tried);
         if !self.identity.is_valid() {
             let detail = "this agent's identity was revoked or given up".into();
             return self.say(Say::Refused { place, reason: Reason::Forbidden, detail });
         }
         match newest {
-            Some(newest) if place < newest.place => {
-                let reason = if place.epoch < newest.place.epoch { Reason::Epoch } else { Reason::Stale };
-                let Place { epoch, number } = newest.place;
+            Some((newest, _)) if place < newest => {
+                let reason = if place.epoch < newest.epoch { Reason::Epoch } else { Reason::Stale };
+                let Place { epoch, number } = newest;
                 let detail = format!("assignment {number} of epoch {epoch} was taken over already");
                 self.say(Say::Refused { place, reason, detail });
             }
-            Some(newest) if place == newest.place && assignment.digest != newest.digest => {
+            Some((newest, digest)) if place == newest && assignment.digest != digest => {
                 let detail = "another ruleset came with the same number".into();
                 self.say(Say::Refused { place, reason: Reason::Stale, detail });
             }
-            Some(newest) if place == newest.place => self.received_again(place),
+            _ if held.is_some_and(|(held, _)| held == place) => self.received_again(place),
             _ => self.waiting = Some(assignment),
         }
     }
@@ -112,7 +114,16 @@ impl Reconciler {
 
     pub(super) fn persisted(&mut self, place: Place) {
         if let Some(assignment) = self.persisting.take_if(|assignment| assignment.place == place) {
-            self.taken = Some(Taken { assignment, progress: Progress::Received });
+            // Tried before, and forgotten by a disk that lost what was taken over.
+            let progress = match self.tried {
+                Some((tried, _)) if tried == place => match &self.phase {
+                    Phase::Trial(trial) if trial.place() == Some(place) => Progress::Trial,
+                    _ if self.confirmed.as_ref().is_some_and(|confirmed| confirmed.place == Some(place)) => Progress::Confirmed,
+                    _ => Progress::Fell,
+                },
+                _ => Progress::Received,
+            };
+            self.taken = Some(Taken { assignment, progress });
             self.say_progress();
         }
     }

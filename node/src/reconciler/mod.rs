@@ -136,6 +136,8 @@ pub struct Reconciler {
     taken: Option<Taken>,
     /// What is confirmed, and is to be in the kernel.
     confirmed: Option<Begun>,
+    /// The newest assignment that a generation was made from, as far as was found at the start.
+    tried: Option<(Place, [u8; 32])>,
     /// Received while it can't be written down yet: the newest one alone.
     waiting: Option<Assignment>,
     /// On its way to the disk.
@@ -165,6 +167,7 @@ impl Default for Reconciler {
             phase: Phase::Enforcing,
             taken: None,
             confirmed: None,
+            tried: None,
             waiting: None,
             persisting: None,
             operation: None,

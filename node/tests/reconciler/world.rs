@@ -548,6 +548,10 @@ impl World {
             }
         }
         self.checks.forget_answers();
+        // A file that is gone takes nothing back: records tell what was tried.
+        if self.random.percent(5) && self.disk.begun.values().next_back().and_then(|begun| begun.place) == self.disk.taken.as_ref().map(|taken| taken.place) {
+            self.disk.taken = None;
+        }
         self.now += self.random.below(5_000);
         self.start();
     }
