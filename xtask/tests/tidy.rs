@@ -109,6 +109,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("node", &["packet", "ruleset"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
     ("protocol", &["packet", "ruleset"], "what is said over the wire is a ruleset, not the policy or the machine"),
     ("agent", &["packet", "ruleset", "protocol", "node"], "a thin shell around node: it takes rulesets, not policies"),
+    ("api", &[], "shapes that a client needs, without the controller behind them"),
     ("lab", &["packet"], "a lab is a place for tests, of any part"),
 ];
 
@@ -132,6 +133,8 @@ const NEVER: &[(&[&str], &[&str], &str)] = &[
         &["ringwall-policy", "ringwall-policy-file", "ringwall-compile", "ringwall-controller", "granit-parser", "serde-saphyr", "sqlx", "aws-lc-rs"],
         "what runs as root on every machine is small, and parses nothing that an operator writes",
     ),
+    (&["api"], &["tokio", "axum", "sqlx", "rustls"], "shapes need no server"),
+    (&["cli"], &["ringwall-controller", "sqlx", "axum", "aws-lc-rs", "native-tls"], "a client is small, and has one TLS"),
     (&["cli"], &["ringwall-lab", "xtask"], "nobody installs a test's tools"),
 ];
 
