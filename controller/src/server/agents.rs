@@ -244,16 +244,13 @@ impl Fleet for Connection {
         let (outgoing, stream) = mpsc::channel(QUEUE);
         let event = Event::Connected { id, agent, session: self.random(), hello: Box::new(hello) };
         let ending = |_| Status::unavailable("the controller is ending");
-        self.inner.control.told(Told::Opened { id, outgoing: outgoing.clone(), event }).await.map_err(ending)?;
+        // The core alone holds the stream open: what it ends is over.
+        let open = outgoing.downgrade();
+        self.inner.control.told(Told::Opened { id, outgoing, event }).await.map_err(ending)?;
         let (control, peer) = (self.inner.control.clone(), self.peer);
         tokio::spawn(async move {
-            loop {
-                let message = tokio::select! {
-                    // The other half is gone: the core ended the session, or the connection is.
-                    () = outgoing.closed() => break,
-                    message = incoming.next() => message,
-                };
-                let Some(Ok(message)) = message else { break };
+            while let Some(Ok(message)) = incoming.next().await {
+                let Some(stream) = open.upgrade() else { break };
                 match ToController::try_from(message) {
                     Ok(message) => {
                         if control.told(Told::Event(Event::Said { id, message })).await.is_err() {
@@ -262,7 +259,7 @@ impl Fleet for Connection {
                     }
                     Err(error) => {
                         tracing::warn!(%peer, %error, "an agent sent what it must not");
-                        let _ = outgoing.try_send(Err(invalid(error)));
+                        let _ = stream.try_send(Err(invalid(error)));
                         break;
                     }
                 }
