@@ -13,6 +13,7 @@ mod field;
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 #[path = "generated/v1.rs"]
 mod generated;
+mod invitation;
 mod list;
 mod ruleset;
 mod session;
@@ -21,6 +22,7 @@ pub use assignment::{Ack, Assignment, Confirm, OnDrift, OnTighten, Reason, Refus
 pub use enrolment::{Enrol, Enrolled, Renew, Reply, signed_by_renewal};
 pub use event::{DriftOutcome, Event, Happened};
 pub use field::Invalid;
+pub use invitation::{Invitation, Mistyped, Secret};
 pub use list::{Change, Element, List, ListRevision};
 pub use ruleset::{Digest, SCHEMA as RULESET_SCHEMA, decode as decode_ruleset, encode as encode_ruleset};
 pub use session::{Facts, Hello, Order, ToAgent, ToController, Versions, Welcome};

@@ -9,14 +9,13 @@
 mod admission;
 mod authority;
 mod folder;
-mod invitation;
 mod name;
 mod presented;
 
 pub use admission::{Held, Proof, enrol, renew, renew_by_proof};
 pub use authority::{AGENT_LIFE, Authority, BACKDATE, CONTROLLER_LIFE, Issued, Own, PublicKey};
 pub use folder::{FILE, open};
-pub use invitation::{Invitation, Secret};
+pub use ringwall_protocol::{Invitation, Secret};
 pub use name::Name;
 pub use presented::{GRACE, Presented, admit};
 
