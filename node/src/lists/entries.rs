@@ -89,12 +89,14 @@ pub struct Entries<W> {
     lengths: Vec<u32>,
     /// By first address and length.
     held: BTreeMap<(W, u8), Held<W>>,
+    /// What was loaded and is not yet in its place: addresses and prefixes.
+    runs: [Vec<(W, u32)>; 2],
 }
 
 impl<W: Word> Default for Entries<W> {
     fn default() -> Self {
         let lengths = vec![0; usize::from(W::BITS) + 1];
-        Self { addresses: Packed::default(), prefixes: Packed::default(), lengths, held: BTreeMap::new() }
+        Self { addresses: Packed::default(), prefixes: Packed::default(), lengths, held: BTreeMap::new(), runs: Default::default() }
     }
 }
 
@@ -124,6 +126,32 @@ impl<W: Word> Entries<W> {
             touched.add(first, length);
         }
         false
+    }
+
+    /// Adds one of many, which are there once [`Entries::settle`] was called. What [`Entries::add`] says.
+    pub fn load(&mut self, first: W, length: u8, until: u32, forbidden: &Forbidden<W>) -> bool {
+        /// Of each run; larger ones are faster, until they are what the memory is for.
+        const BYTES: usize = 8 << 20;
+        if forbidden.touches(first, first.last(length)).is_some() {
+            return self.add(first, length, until, forbidden, &mut Touched::default());
+        }
+        let (run, entry) = if length == W::BITS { (0, (first, until)) } else { (1, (first.mark(length), until)) };
+        self.runs[run].push(entry);
+        if size_of_val(&self.runs[run][..]) >= BYTES {
+            let map = if run == 0 { &mut self.addresses } else { &mut self.prefixes };
+            map.absorb(&mut self.runs[run]);
+        }
+        false
+    }
+
+    /// Puts what was loaded in its place.
+    pub fn settle(&mut self) {
+        let [addresses, prefixes] = &mut self.runs;
+        self.addresses.absorb(addresses);
+        self.prefixes.absorb(prefixes);
+        self.runs = Default::default();
+        self.lengths.fill(0);
+        self.prefixes.iter().for_each(|(marked, _)| self.lengths[usize::from(marked.unmark().1)] += 1);
     }
 
     pub fn remove(&mut self, first: W, length: u8, touched: &mut Touched<W>) {

@@ -77,6 +77,28 @@ impl<W: Word> Packed<W> {
         None
     }
 
+    /// Takes many at once, in whatever order, and empties `run`. Of equal numbers the last counts.
+    pub fn absorb(&mut self, run: &mut Vec<(W, u32)>) {
+        run.sort_by_key(|(key, _)| *key);
+        if self.length > 0 {
+            for (key, time) in run.drain(..) {
+                self.insert(key, time);
+            }
+            return;
+        }
+        // Of equal ones, the first of the reverse is kept.
+        run.reverse();
+        run.dedup_by_key(|(key, _)| *key);
+        run.reverse();
+        for part in run.chunks(LEAF) {
+            self.firsts.push(part[0].0);
+            let (keys, times) = (part.iter().map(|(key, _)| *key).collect(), part.iter().map(|(_, time)| *time).collect());
+            self.leaves.push(Leaf { keys, times });
+        }
+        self.length = run.len();
+        run.clear();
+    }
+
     pub fn remove(&mut self, key: W) -> Option<u32> {
         let number = self.leaf(key);
         let leaf = self.leaves.get_mut(number)?;
@@ -115,6 +137,19 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn many_at_once_are_as_one_by_one(runs in prop::collection::vec(prop::collection::vec((0u32..3000, any::<u32>()), 0..2000), 0..4)) {
+            let (mut packed, mut model) = (Packed::default(), BTreeMap::new());
+            for mut run in runs {
+                model.extend(run.iter().copied());
+                packed.absorb(&mut run);
+                prop_assert!(run.is_empty());
+                prop_assert_eq!(packed.len(), model.len());
+                prop_assert!(packed.iter().eq(model.iter().map(|(key, time)| (*key, *time))));
+                prop_assert!(model.keys().all(|key| packed.get(*key) == model.get(key).copied()));
+            }
+        }
+
         #[test]
         fn it_is_a_map(changes in prop::collection::vec((any::<bool>(), 0u32..3000, any::<u32>()), 0..6000), sorted: bool) {
             let (mut packed, mut model) = (Packed::default(), BTreeMap::new());

@@ -231,20 +231,23 @@ impl Planner {
 
     /// Adds entries to a snapshot. `now` is the time since some fixed moment, here as everywhere.
     pub fn receive(&self, snapshot: &mut Snapshot, entries: impl IntoIterator<Item = Entry>, now: Duration) {
-        let (mut v4, mut v6) = (Touched::default(), Touched::default());
+        let Snapshot { v4, v6, taken, .. } = snapshot;
         for entry in entries {
-            let Snapshot { v4: own4, v6: own6, taken, .. } = &mut *snapshot;
-            self.enter(entry, now, taken, (own4, &mut v4), (own6, &mut v6));
-            v4.addresses.clear();
-            v4.prefixes.clear();
-            v6.addresses.clear();
-            v6.prefixes.clear();
+            self.enter(
+                entry,
+                now,
+                taken,
+                |first, length, until| v4.load(first, length, until, &self.v4.forbidden),
+                |first, length, until| v6.load(first, length, until, &self.v6.forbidden),
+            );
         }
     }
 
     /// The list is what was received, and nothing else.
     pub fn replace(&mut self, list: &str, revision: u64, mut snapshot: Snapshot) -> Result<Taken, TooManyLists> {
         let number = self.list(list)?;
+        snapshot.v4.settle();
+        snapshot.v6.settle();
         if snapshot.bounds != self.bounds_number {
             snapshot.v4 = snapshot.v4.bounded(&self.v4.forbidden);
             snapshot.v6 = snapshot.v6.bounded(&self.v6.forbidden);
@@ -275,7 +278,13 @@ impl Planner {
             }
         }
         for entry in added {
-            self.enter(entry, now, &mut taken, (&mut own4, &mut v4), (&mut own6, &mut v6));
+            self.enter(
+                entry,
+                now,
+                &mut taken,
+                |first, length, until| own4.add(first, length, until, &self.v4.forbidden, &mut v4),
+                |first, length, until| own6.add(first, length, until, &self.v6.forbidden, &mut v6),
+            );
         }
         (self.v4.lists[number], self.v6.lists[number]) = (own4, own6);
         self.push(vec![Enforced { list: list.to_owned(), revision }], v4, v6);
@@ -296,17 +305,17 @@ impl Planner {
         Entry { prefix, left }: Entry,
         now: Duration,
         taken: &mut Taken,
-        (own4, v4): (&mut Entries<u32>, &mut Touched<u32>),
-        (own6, v6): (&mut Entries<u128>, &mut Touched<u128>),
+        add4: impl FnOnce(u32, u8, u32) -> bool,
+        add6: impl FnOnce(u128, u8, u32) -> bool,
     ) {
         let until = left.map_or(LASTING, |left| seconds_up(now.saturating_add(left)));
         let Prefix { network, length } = prefix;
         let is_forbidden = match network {
             IpAddr::V4(address) if (self.bounds.shortest4..=32).contains(&length) => {
-                own4.add(address.to_bits().first(length), length, until, &self.v4.forbidden, v4)
+                add4(address.to_bits().first(length), length, until)
             }
             IpAddr::V6(address) if (self.bounds.shortest6..=128).contains(&length) => {
-                own6.add(address.to_bits().first(length), length, until, &self.v6.forbidden, v6)
+                add6(address.to_bits().first(length), length, until)
             }
             _ => return taken.name(prefix, Bounded::Length),
         };

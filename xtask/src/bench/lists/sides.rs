@@ -46,15 +46,16 @@ pub fn run(side: &str, kind: &str) -> Result<Figures> {
     Ok(figures)
 }
 
-/// All different, and spread over the whole space: an odd factor permutes the numbers.
+/// All different, and spread over the whole space: an odd factor permutes the numbers. None is 0.0.0.0, which ipset
+/// can't hold.
 fn address(number: u32) -> Entry {
-    entry(number.wrapping_mul(2_654_435_761), 32)
+    entry((number + 1).wrapping_mul(2_654_435_761), 32)
 }
 
 /// Each within a /22 of its own; most of them a /24, some longer and some shorter.
 fn prefix(number: u32) -> Entry {
     let length = [24, 24, 24, 24, 22, 23, 24, 27][number as usize % 8];
-    entry((number.wrapping_mul(2_654_435_761) & 0x3f_ffff) << 10, length)
+    entry(((number + 1).wrapping_mul(2_654_435_761) & 0x3f_ffff) << 10, length)
 }
 
 /// One that is in neither list: as long as an address, with an odd last bit in a part of a /22 that no prefix has.
