@@ -3,9 +3,10 @@
 //! In: a cursor on an expression and what it is compared with. Out: terms, or why it can't be read. Never:
 //! a value taken for another.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ringwall_packet::{Interval, IntervalSet, State, Variable, truth};
+use ringwall_packet::{Family, Interval, IntervalSet, State, Variable, truth};
 
 use super::cursor::Cursor;
 use super::datatype::{Datatype, NO_VALUE, STATUS, number};
@@ -50,7 +51,7 @@ impl<'t> Reader<'_, 't> {
             return Ok(());
         }
         if let [field] = &fields[..]
-            && let Some(lookup) = self.masked_lookup(start, field)?
+            && let Some(lookup) = self.masked_lookup(field)?
         {
             self.push(lookup);
             return Ok(());
@@ -94,19 +95,35 @@ impl<'t> Reader<'_, 't> {
 
     /// `ip saddr & 255.255.255.0 @set`, or `ip saddr & 255.255.255.0 | 0.0.0.128 @set`: an address of which some
     /// bits are cleared and some set. What that is, is a variable of its own, apart from the address.
-    fn masked_lookup(&mut self, start: usize, field: &Field) -> Result<Option<Step<'t>>, Trouble> {
-        if !matches!(field.coordinate, Coordinate::Source(_) | Coordinate::Destination(_)) {
+    fn masked_lookup(&mut self, field: &Field) -> Result<Option<Step<'t>>, Trouble> {
+        let (family, what) = match field.coordinate {
+            Coordinate::Source(family) => (family, "saddr"),
+            Coordinate::Destination(family) => (family, "daddr"),
+            _ => return Ok(None),
+        };
+        let before = self.cursor;
+        if !(self.cursor.take(Kind::And) || self.cursor.take_word("and")) {
             return Ok(None);
         }
-        let before = self.cursor;
-        if !(self.cursor.take(Kind::And) || self.cursor.take_word("and")) || value(&mut self.cursor, field.values).is_err() {
+        let Ok(mask) = value(&mut self.cursor, field.values) else {
             self.cursor = before;
             return Ok(None);
-        }
-        if (self.cursor.take(Kind::Or) || self.cursor.take_word("or")) && value(&mut self.cursor, field.values).is_err() {
-            return Err(NO_VALUE.into());
-        }
-        let left = self.cursor.since(start);
+        };
+        let set_bits = match self.cursor.take(Kind::Or) || self.cursor.take_word("or") {
+            true => value(&mut self.cursor, field.values)?.first(),
+            false => 0,
+        };
+        // As nft lists it: bits that are set are not cleared before.
+        let mask = mask.first() | set_bits;
+        let address = |bits: u128| match family {
+            Family::V4 => Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)).to_string(),
+            Family::V6 => Ipv6Addr::from_bits(bits).to_string(),
+        };
+        let ip = if family == Family::V4 { "ip" } else { "ip6" };
+        let left = match set_bits {
+            0 => format!("{ip} {what} & {}", address(mask)),
+            _ => format!("{ip} {what} & {} | {}", address(mask), address(set_bits)),
+        };
         let operator = operator(&mut self.cursor);
         let Some(token) = self.cursor.peek().copied().filter(|token| token.kind == Kind::Reference) else {
             self.cursor = before;
