@@ -166,10 +166,10 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// A statement without the jump that follows what it does: whatever decides there is compared as such.
-pub fn without_jump(text: &str) -> String {
+pub fn without_jump(text: &str) -> &str {
     match text.split_once(" jump ") {
-        Some((acts, chain)) if !chain.contains(' ') => acts.to_owned(),
-        _ => text.to_owned(),
+        Some((acts, chain)) if !chain.contains(' ') => acts,
+        _ => text,
     }
 }
 

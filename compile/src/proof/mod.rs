@@ -150,12 +150,25 @@ impl Must<'_> {
 
 /// Equal lists of statements have equal numbers.
 #[derive(Default)]
-struct Numbers(HashMap<Vec<String>, usize>);
+struct Numbers {
+    /// By the lists' texts, each ended by a line's end, which no statement has.
+    known: HashMap<String, usize>,
+    list: String,
+}
 
 impl Numbers {
-    fn of(&mut self, texts: impl Iterator<Item = String>) -> usize {
-        let next = self.0.len();
-        *self.0.entry(texts.collect()).or_insert(next)
+    fn of<T: AsRef<str>>(&mut self, texts: impl Iterator<Item = T>) -> usize {
+        self.list.clear();
+        for text in texts {
+            self.list.push_str(text.as_ref());
+            self.list.push('\n');
+        }
+        if let Some(number) = self.known.get(&self.list) {
+            return *number;
+        }
+        let next = self.known.len();
+        self.known.insert(self.list.clone(), next);
+        next
     }
 }
 
