@@ -118,6 +118,8 @@ impl Reconciler {
             let progress = match self.tried {
                 Some((tried, _)) if tried == place => match &self.phase {
                     Phase::Trial(trial) if trial.place() == Some(place) => Progress::Trial,
+                    // Until it is known to be gone.
+                    Phase::RollingBack(back) if back.place() == Some(place) => Progress::Trial,
                     _ if self.confirmed.as_ref().is_some_and(|confirmed| confirmed.place == Some(place)) => Progress::Confirmed,
                     _ => Progress::Fell,
                 },

@@ -19,6 +19,10 @@ impl RollingBack {
         Self { generation, place, at: moment.now, is_told: false }
     }
 
+    pub fn place(&self) -> Option<Place> {
+        self.place
+    }
+
     pub fn due(&self) -> Option<Millis> {
         Some(self.at)
     }
