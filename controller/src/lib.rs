@@ -11,6 +11,7 @@ pub mod change;
 pub mod core;
 pub mod event;
 pub mod fleet;
+pub mod http;
 pub mod id;
 pub mod identity;
 pub mod revision;
