@@ -118,6 +118,14 @@ impl Drift {
         self.process = None;
     }
 
+    /// What was read is as it should be. Who was seen since the read began is not forgotten.
+    fn is_well(&mut self) {
+        self.found = Found::Well;
+        if self.is_known {
+            self.process = None;
+        }
+    }
+
     /// The kernel has nothing of what is confirmed, and nobody is to blame.
     pub fn restore(&mut self, now: Millis) {
         self.found = Found::Heal { at: now, is_drift: false, is_told: false };
@@ -147,7 +155,7 @@ impl Reconciler {
         let is_foreign_trial = matches!(kernel.trial, Some((_, Some(_))));
         let is_well = kernel.current == Some(confirmed.generation) && kernel.is_intact;
         if is_well || is_foreign_trial {
-            return self.drift.forgive();
+            return self.drift.is_well();
         }
         match (&self.drift.found, confirmed.on_drift) {
             (Found::Heal { .. }, _) | (Found::Reported, OnDrift::Report) => {}

@@ -165,6 +165,9 @@ fn a_change_during_a_read_is_read_again() {
     let next = story.0.wake_at().unwrap();
     assert!(next < 2_000, "{next}");
     assert_eq!(story.at(next, Event::Tick), [Action::ReadKernel]);
+    // And who made it is known then.
+    assert_eq!(story.at(next + 1, Event::KernelRead(kernel(None))), [Action::Heal(G1)]);
+    assert_eq!(story.at(next + 2, Event::Healed), [drift(DriftOutcome::Healed)]);
 }
 
 #[test]
