@@ -233,6 +233,7 @@ fn an_assignment_is_confirmed_over_a_second_connection_and_outlives_the_controll
 
         // The controller is gone; somebody flushes our table.
         drop(server);
+        until(&mut shell, |shell| !shell.reconciler().is_connected()).await;
         load("delete table inet ringwall\n");
         until(&mut shell, |_| kernel(&folder) == enforced).await;
 

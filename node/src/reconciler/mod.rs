@@ -205,6 +205,11 @@ impl Reconciler {
         self.taken.as_ref().map(|taken| taken.assignment.place)
     }
 
+    /// Whether there is a session, as far as is known. What is said to one that just died is lost.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_up()
+    }
+
     /// What is confirmed.
     pub fn confirmed(&self) -> Option<&Begun> {
         self.confirmed.as_ref()
