@@ -39,6 +39,11 @@ pub enum ConnectError {
 impl Controller {
     /// A new connection, shared with nothing.
     pub async fn connect(&self) -> Result<FleetClient<Channel>, ConnectError> {
+        let channel = self.channel().await?;
+        Ok(FleetClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+    }
+
+    pub(crate) async fn channel(&self) -> Result<Channel, ConnectError> {
         let mut stream = Some(self.dial().await.map_err(ConnectError::Unreachable)?);
         // The stream is there already: once it ends there is no other.
         let connector = tower::service_fn(move |_: Uri| {
@@ -46,8 +51,7 @@ impl Controller {
             std::future::ready(stream.map(TokioIo::new))
         });
         let endpoint = Endpoint::from_static("http://controller").connect_timeout(TIMEOUT);
-        let channel = endpoint.connect_with_connector(connector).await?;
-        Ok(FleetClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+        Ok(endpoint.connect_with_connector(connector).await?)
     }
 
     async fn dial(&self) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {

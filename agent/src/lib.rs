@@ -6,6 +6,7 @@
 mod connection;
 pub mod edge;
 mod hands;
+pub mod identity;
 mod session;
 mod shell;
 
