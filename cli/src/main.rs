@@ -9,6 +9,7 @@ mod check;
 mod compile;
 mod diff;
 mod explain;
+mod fleet;
 mod import;
 mod init;
 mod lint;
@@ -77,7 +78,7 @@ enum Command {
     Matrix(matrix::Args),
     /// Compare two rulesets: which packets one lets pass and the other does not.
     Diff(diff::Args),
-    /// List the nodes of a policy.
+    /// List the nodes of a policy, or of a fleet.
     Nodes(nodes::NodesArgs),
     /// List what the internet reaches on each node.
     Exposure(nodes::ExposureArgs),
@@ -105,6 +106,18 @@ enum Command {
     Remove(apply::RemoveArgs),
     /// Load the confirmed ruleset; the unit file runs this before the network is up.
     Restore(apply::RestoreArgs),
+    /// Of a fleet: the words that let nodes in.
+    Token(fleet::TokenArgs),
+    /// Of a fleet: let a node in, say where it stands, put it out.
+    Node(fleet::NodeArgs),
+    /// Of a fleet: commit a policy, and see what was committed.
+    Revision(fleet::RevisionArgs),
+    /// Of a fleet: bring a revision to its nodes, in waves, and back.
+    Rollout(fleet::RolloutArgs),
+    /// Of a fleet: what happened, and what happens.
+    Events(fleet::EventsArgs),
+    /// Of a fleet: who changed what.
+    Audit(fleet::AuditArgs),
 }
 
 fn main() -> ExitCode {
@@ -133,6 +146,12 @@ fn main() -> ExitCode {
         Command::Respond => verify::respond(),
         Command::Remove(args) => apply::remove(&args, &terminal),
         Command::Restore(args) => apply::restore(&args, &terminal),
+        Command::Token(args) => fleet::token(args, &terminal),
+        Command::Node(args) => fleet::node(args, &terminal),
+        Command::Revision(args) => fleet::revision(args, &terminal),
+        Command::Rollout(args) => fleet::rollout(args, &terminal),
+        Command::Events(args) => fleet::events(&args, &terminal),
+        Command::Audit(args) => fleet::audit(&args, &terminal),
     };
     match result {
         Ok(exit) => exit.into(),

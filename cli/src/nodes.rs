@@ -1,6 +1,7 @@
 //! `ringwall nodes` and `ringwall exposure`: the inventory, and what the internet reaches on it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use ringwall_analysis::exposure::{self as internet, Exposure, Opens};
 use ringwall_packet::{IntervalSet, Protocol};
@@ -8,23 +9,57 @@ use ringwall_policy::{Decider, Policy, Stage};
 use serde_json::json;
 
 use crate::Failure;
-use crate::policy::{PolicyArgs, now};
-use crate::terminal::{Exit, Output, Terminal, print, print_json, table};
+use crate::fleet::{self, ServerArgs};
+use crate::policy::{Bindings, PolicyArgs, now};
+use crate::terminal::{Exit, ListOutput, Output, Terminal, print, print_csv, print_json, print_ndjson, table};
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  ringwall nodes policy.yaml\n  ringwall nodes policy.yaml --site hel -o json")]
+#[command(after_help = NODES_HELP)]
 pub struct NodesArgs {
+    /// The policy: a file, or a folder with its *.yaml files; otherwise RINGWALL_POLICY, or a fleet's controller.
+    #[arg(value_name = "POLICY")]
+    policy: Option<PathBuf>,
     #[command(flatten)]
-    policy: PolicyArgs,
+    bindings: Bindings,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Only the nodes of this site.
     #[arg(long)]
     site: Option<String>,
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    /// Of a fleet: only nodes that don't enforce what they should.
+    #[arg(long)]
+    late: bool,
+    #[arg(short, long, value_enum, default_value_t = ListOutput::Table)]
+    output: ListOutput,
 }
 
+const NODES_HELP: &str = "\
+Examples:
+  ringwall nodes policy.yaml                                    the nodes that the file names
+  ringwall nodes policy.yaml --site hel -o json
+  ringwall nodes --controller https://fw.example.net --late     nodes of a fleet that lag behind";
+
+/// Of a policy, if one is named; else of a fleet.
 pub fn nodes(args: &NodesArgs, terminal: &Terminal) -> Result<Exit, Failure> {
-    let (_, policy) = args.policy.resolved(terminal)?;
+    let policy = args.policy.clone().or_else(|| {
+        let is_fleet = args.late || args.server.controller.is_some();
+        std::env::var_os("RINGWALL_POLICY").map(PathBuf::from).filter(|_| !is_fleet)
+    });
+    let Some(policy) = policy else {
+        if args.server.controller.is_none() {
+            let failure = Failure::new(Exit::Usage, "the nodes of which policy, or of which fleet?");
+            return Err(failure.help("name a POLICY, or a controller by --controller URL or RINGWALL_CONTROLLER"));
+        }
+        return fleet::nodes(&args.server, args.site.as_deref(), args.late, args.output, terminal);
+    };
+    if args.late {
+        return Err(Failure::new(Exit::Usage, "a policy's file does not know who is late").help("ask the fleet: `ringwall nodes --late --controller URL`"));
+    }
+    of_policy(args, PolicyArgs { policy, bindings: args.bindings.clone() }, terminal)
+}
+
+fn of_policy(args: &NodesArgs, policy: PolicyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let (_, policy) = policy.resolved(terminal)?;
     let of_site = |site: Option<&str>| args.site.is_none() || args.site.as_deref() == site;
     let nodes = policy.nodes.values().filter(|node| of_site(node.site.as_ref().map(|site| site.as_str())));
     let mut rows = Vec::new();
@@ -53,8 +88,10 @@ pub fn nodes(args: &NodesArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             "groups": groups }));
     }
     match args.output {
-        Output::Table => print(&table(&["NODE", "SITE", "STAGE", "ADDRESSES", "LABELS", "GROUPS"], &rows)),
-        Output::Json => print_json(&json!({ "schema": "ringwall.nodes/1", "nodes": list })),
+        ListOutput::Table => print(&table(&["NODE", "SITE", "STAGE", "ADDRESSES", "LABELS", "GROUPS"], &rows)),
+        ListOutput::Json => print_json(&json!({ "schema": "ringwall.nodes/1", "nodes": list })),
+        ListOutput::Ndjson => print_ndjson(&list),
+        ListOutput::Csv => print_csv(&["node", "site", "stage", "addresses", "labels", "groups"], &rows),
     }
     Ok(Exit::Success)
 }
