@@ -11,11 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use ring::rand::SecureRandom as _;
+use ringwall_controller::access::{Access, Scope};
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write};
 use ringwall_controller::fleet::Fleet;
-use ringwall_controller::id::{Epoch, FleetId, NodeName};
-use ringwall_controller::identity::{self, Authority};
+use ringwall_controller::http;
+use ringwall_controller::id::{AccessId, Digest, Epoch, FleetId, NodeName};
+use ringwall_controller::identity::{self, Authority, Secret};
 use ringwall_controller::server::{self, Agents};
 use ringwall_controller::store::{self, Keep, Read as _, Sqlite, Store as _};
 use ringwall_controller::time::Time;
@@ -41,6 +43,9 @@ struct Run {
     /// DNS names or addresses under which agents reach it; they stand in its certificate and in tokens.
     #[arg(long = "host", value_name = "HOST", env = "RINGWALL_HOSTS", value_delimiter = ',')]
     hosts: Vec<String>,
+    /// Where operators reach the API, over TLS.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "RINGWALL_API_LISTEN", default_value = "[::]:7444")]
+    api_listen: SocketAddr,
 }
 
 #[derive(Debug, Subcommand)]
@@ -111,19 +116,27 @@ async fn run(folder: &Path, path: &Path, run: Run) -> Result<()> {
         let (authority, hosts) = (authority.clone(), hosts.clone());
         move || -> Result<_> {
             let own = authority.own(&name, &hosts, now(), random())?;
-            let acceptor = server::acceptor(&authority, &own)?;
-            Ok((own, acceptor))
+            let acceptors = (server::acceptor(&authority, &own)?, server::api_acceptor(&authority, &own)?);
+            Ok((own, acceptors))
         }
     };
-    let (certificate, acceptor) = own()?;
-    let acceptor = Arc::new(RwLock::new(acceptor));
-    let control = server::drive(store.clone(), now).await?;
-    let listener = TcpListener::bind(run.listen).await.map_err(|error| format!("can't listen on {}: {error}", run.listen))?;
-    let port = listener.local_addr()?.port();
+    let (certificate, acceptors) = own()?;
+    let acceptor = Arc::new(RwLock::new(acceptors));
+    let (listener, api_listener) = (listen(run.listen).await?, listen(run.api_listen).await?);
+    let (port, api_port) = (listener.local_addr()?.port(), api_listener.local_addr()?.port());
     let controllers: Vec<String> = hosts.iter().map(|host| at_port(host, port)).collect();
+    let control = server::drive(store.clone(), now, reached(&controllers).await).await?;
+    let certificate_file = folder.join("ca-certificate.pem");
+    std::fs::write(&certificate_file, pem::encode(&pem::Pem::new("CERTIFICATE", authority.certificate())))?;
     println!("fleet {}, CA SHA-256 {}", authority.fleet(), authority.fingerprint());
     println!("agents reach it at {}", controllers.join(", "));
+    println!("operators reach it at {}", hosts.iter().map(|host| format!("https://{}", at_port(host, api_port))).collect::<Vec<_>>().join(", "));
+    println!("  --ca-file {}", certificate_file.display());
+    if let Some(key) = first_key(folder, &store).await? {
+        println!("  --key-file {}   (the first key; it may do everything, for 30 days)", key.display());
+    }
     let agents = Agents::new(store.clone(), authority.clone(), control.clone(), now, fill);
+    let router = http::router(http::State { store: store.clone(), authority: authority.clone(), controllers, control, clock: now, random: fill });
     let renewing = {
         let (acceptor, mut certificate) = (acceptor.clone(), certificate);
         async move {
@@ -142,10 +155,15 @@ async fn run(folder: &Path, path: &Path, run: Run) -> Result<()> {
             }
         }
     };
-    let current = move || acceptor.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let of_agents = {
+        let acceptor = acceptor.clone();
+        move || acceptor.read().unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
+    };
+    let of_api = move || acceptor.read().unwrap_or_else(std::sync::PoisonError::into_inner).1.clone();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
-        error = server::serve(listener, agents, current) => Err(format!("no more connections can be taken: {error}").into()),
+        error = server::serve(listener, agents, of_agents) => Err(format!("no more connections can be taken: {error}").into()),
+        error = server::serve_api(api_listener, router, of_api) => Err(format!("no more connections can be taken: {error}").into()),
         () = renewing => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
@@ -162,6 +180,49 @@ async fn authority(folder: &Path, store: &Sqlite) -> Result<Authority> {
         store.write(vec![Write::Change(Audited { who, at: now(), change: Change::Found(fleet) })]).await?;
     }
     Ok(authority)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    Ok(TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?)
+}
+
+/// The addresses that nodes must be able to reach, of the names that they are given.
+async fn reached(controllers: &[String]) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for controller in controllers {
+        match tokio::net::lookup_host(controller).await {
+            Ok(found) => all.extend(found),
+            Err(error) => tracing::warn!(%controller, %error, "nodes would not find it: it has no address"),
+        }
+    }
+    all
+}
+
+/// At the first start, a key to the API, in a file of the owner's alone.
+async fn first_key(folder: &Path, store: &Sqlite) -> Result<Option<PathBuf>> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if !store.read().await?.accesses().await?.is_empty() {
+        return Ok(None);
+    }
+    let secret = Secret::new(random());
+    let path = folder.join("first-key");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    writeln!(file, "{}", secret.to_access())?;
+    file.sync_all()?;
+    let access = Access {
+        id: AccessId::new(random()),
+        name: "first".into(),
+        secret: Digest(secret.digest()),
+        scopes: [Scope::Read, Scope::Write, Scope::Admin].into(),
+        created: now(),
+        expires: now().after(Duration::from_secs(30 * 86_400)),
+        last_used: None,
+        revoked: None,
+    };
+    let who = Actor::Local(account());
+    store.write(vec![Write::Change(Audited { who, at: now(), change: Change::CreateAccess(access) })]).await?;
+    Ok(Some(path))
 }
 
 /// Whoever runs it, by name or number.

@@ -4,10 +4,14 @@
 //! everything that is wrong with the policy. Never: a ruleset that is not proved, a node of an agent that is not
 //! approved.
 //!
+//! Each node may reach its controllers: without that it could confirm nothing. It is a rule beside the policy's own,
+//! with the id `controller`.
+//!
 //! The fleet's nodes stand beside those that the policy's own files name. A node that both name is what the files
 //! say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ringwall_diagnostic::{Colour, Diagnostic, Sources, render};
@@ -35,8 +39,11 @@ pub enum Error {
 
 /// Where the fleet's nodes are said to stand, in diagnostics.
 const INVENTORY: &str = "the fleet's nodes";
+/// Groups that are there without the policy's words.
+const NODES: &str = "fleet-nodes";
+const CONTROLLERS: &str = "fleet-controllers";
 
-pub fn rulesets(content: &Content, agents: &[Agent], now: Time) -> Result<Rulesets, Error> {
+pub fn rulesets(content: &Content, agents: &[Agent], controllers: &[SocketAddr], now: Time) -> Result<Rulesets, Error> {
     let mut values = Values::default();
     for (name, value) in &content.values {
         values.bind(name, value, "a value of the revision");
@@ -46,7 +53,7 @@ pub fn rulesets(content: &Content, agents: &[Agent], now: Time) -> Result<Rulese
     let own = own_nodes(&files, &values, seconds);
     let members: Vec<&Agent> = agents.iter().filter(|agent| agent.standing == Standing::Approved && !agent.addresses().is_empty()).collect();
     let joined = members.iter().copied().filter(|agent| !own.contains(agent.node.as_str()));
-    let inventory = Input { name: INVENTORY.into(), text: inventory(joined) };
+    let inventory = Input { name: INVENTORY.into(), text: inventory(joined, &members, controllers) };
     let parsed = parse(&files.into_iter().chain([inventory]).collect::<Vec<_>>(), &values, seconds);
     let Some(policy) = parsed.policy else {
         return Err(Error::Policy(errors(&parsed.diagnostics, &parsed.sources)));
@@ -72,8 +79,8 @@ fn own_nodes(files: &[Input], values: &Values, now: u64) -> BTreeSet<String> {
     policy.into_iter().flat_map(|policy| policy.nodes.into_keys()).map(|name| name.to_string()).collect()
 }
 
-/// The nodes in the policy's language; JSON is YAML (YAML 1.2, section 1.3).
-fn inventory<'a>(agents: impl Iterator<Item = &'a Agent>) -> String {
+/// The nodes in the policy's language, and their way to the controllers; JSON is YAML (YAML 1.2, section 1.3).
+fn inventory<'a>(joined: impl Iterator<Item = &'a Agent>, members: &[&Agent], controllers: &[SocketAddr]) -> String {
     let node = |agent: &Agent| {
         let mut node = Map::new();
         node.insert("addresses".into(), json!(agent.addresses()));
@@ -85,8 +92,22 @@ fn inventory<'a>(agents: impl Iterator<Item = &'a Agent>) -> String {
         }
         (agent.node.to_string(), Value::Object(node))
     };
-    let nodes: Map<String, Value> = agents.map(node).collect();
-    if nodes.is_empty() { String::new() } else { json!({ "nodes": nodes }).to_string() }
+    let mut all = Map::new();
+    let nodes: Map<String, Value> = joined.map(node).collect();
+    if !nodes.is_empty() {
+        all.insert("nodes".into(), Value::Object(nodes));
+    }
+    let own: BTreeSet<IpAddr> = members.iter().flat_map(|agent| agent.addresses()).collect();
+    // A family that one of them lacks has no way between them.
+    let both = |is_v4: bool| own.iter().any(|ip| ip.is_ipv4() == is_v4) && controllers.iter().any(|to| to.is_ipv4() == is_v4);
+    let of: BTreeSet<IpAddr> = own.iter().copied().filter(|ip| both(ip.is_ipv4())).collect();
+    let to: BTreeSet<IpAddr> = controllers.iter().map(SocketAddr::ip).filter(|ip| both(ip.is_ipv4())).collect();
+    if !of.is_empty() && !to.is_empty() {
+        let services: BTreeSet<String> = controllers.iter().map(|to| format!("tcp/{}", to.port())).collect();
+        all.insert("groups".into(), json!({ NODES: { "addresses": of }, CONTROLLERS: { "addresses": to } }));
+        all.insert("rules".into(), json!([{ "id": "controller", "allow": format!("{NODES} -> {CONTROLLERS}"), "services": services }]));
+    }
+    if all.is_empty() { String::new() } else { Value::Object(all).to_string() }
 }
 
 fn errors(diagnostics: &[Diagnostic], sources: &Sources) -> String {

@@ -4,6 +4,7 @@
 //! wait of the core for the store or for an agent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,20 +60,22 @@ pub struct Control<S> {
     told: mpsc::Sender<Told>,
     store: Arc<S>,
     clock: fn() -> Time,
+    /// Where nodes reach a controller.
+    controllers: Arc<[SocketAddr]>,
 }
 
 impl<S> Clone for Control<S> {
     fn clone(&self) -> Self {
-        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock }
+        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock, controllers: self.controllers.clone() }
     }
 }
 
 /// Starts the core from what is kept. The task ends when the last handle is gone.
-pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time) -> Result<Control<S>, store::Error> {
+pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time, controllers: Vec<SocketAddr>) -> Result<Control<S>, store::Error> {
     let core = load(&*store, clock()).await?;
     let (told, incoming) = mpsc::channel(EVENTS);
-    let control = Control { told, store: store.clone(), clock };
-    tokio::spawn(run(core, incoming, control.told.downgrade(), store, clock));
+    let control = Control { told, store, clock, controllers: controllers.into() };
+    tokio::spawn(run(core, incoming, control.clone().into()));
     control.refresh().await;
     Ok(control)
 }
@@ -113,7 +116,29 @@ async fn load<S: Store>(store: &S, now: Time) -> Result<Core, store::Error> {
     Ok(Core::new(fleet.epoch, rows, now))
 }
 
-async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, back: mpsc::WeakSender<Told>, store: Arc<S>, clock: fn() -> Time) {
+/// A handle that does not keep the core's task alive.
+struct Weak<S> {
+    told: mpsc::WeakSender<Told>,
+    store: Arc<S>,
+    clock: fn() -> Time,
+    controllers: Arc<[SocketAddr]>,
+}
+
+impl<S> From<Control<S>> for Weak<S> {
+    fn from(Control { told, store, clock, controllers }: Control<S>) -> Self {
+        Self { told: told.downgrade(), store, clock, controllers }
+    }
+}
+
+impl<S> Weak<S> {
+    fn upgrade(&self) -> Option<Control<S>> {
+        let (store, controllers) = (self.store.clone(), self.controllers.clone());
+        Some(Control { told: self.told.upgrade()?, store, clock: self.clock, controllers })
+    }
+}
+
+async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak: Weak<S>) {
+    let (clock, back, store) = (weak.clock, weak.told.clone(), weak.store.clone());
     let mut streams: BTreeMap<SessionId, Outgoing> = BTreeMap::new();
     let mut asked: BTreeMap<u64, oneshot::Sender<Result<Place, Denied>>> = BTreeMap::new();
     let mut last_ask = 0;
@@ -175,9 +200,8 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, back:
         }
         // What a rollout did not bring is wanted no longer; what was before is.
         if rollout_before.is_some() && core.rollout().is_none()
-            && let Some(told) = back.upgrade()
+            && let Some(control) = weak.upgrade()
         {
-            let control = Control { told, store: store.clone(), clock };
             tokio::spawn(async move { control.refresh().await });
         }
     }
@@ -245,8 +269,8 @@ impl<S: Store> Control<S> {
             let content = read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?;
             (content, read.agents().await?)
         };
-        let now = (self.clock)();
-        let compiled = tokio::task::spawn_blocking(move || rulesets::rulesets(&content, &agents, now)).await;
+        let (now, controllers) = ((self.clock)(), self.controllers.clone());
+        let compiled = tokio::task::spawn_blocking(move || rulesets::rulesets(&content, &agents, &controllers, now)).await;
         Ok(compiled.map_err(|_| ControlError::Ending)??)
     }
 

@@ -83,7 +83,7 @@ impl Fixture {
         let authority = Arc::new(Authority::new(FleetId::new(random()), now()).expect("a CA"));
         let fleet = Fleet { id: authority.fleet(), epoch: Epoch(1), ca: authority.fingerprint(), created: now() };
         apply(&store, Change::Found(fleet)).await;
-        let control = server::drive(store.clone(), now).await.expect("a core");
+        let control = server::drive(store.clone(), now, Vec::new()).await.expect("a core");
         let controllers = vec!["ringwall.example.net:7443".to_owned()];
         let state = State { store: store.clone(), authority, controllers, control, clock: now, random: fill };
         let (reader, writer, admin) =
