@@ -116,6 +116,8 @@ enum Command {
     Rollout(fleet::RolloutArgs),
     /// Of a fleet: what happened, and what happens.
     Events(fleet::EventsArgs),
+    /// Of a fleet: keys to the controller's API.
+    Key(fleet::KeyArgs),
     /// Of a fleet: who changed what.
     Audit(fleet::AuditArgs),
 }
@@ -151,6 +153,7 @@ fn main() -> ExitCode {
         Command::Revision(args) => fleet::revision(args, &terminal),
         Command::Rollout(args) => fleet::rollout(args, &terminal),
         Command::Events(args) => fleet::events(&args, &terminal),
+        Command::Key(args) => fleet::key(args, &terminal),
         Command::Audit(args) => fleet::audit(&args, &terminal),
     };
     match result {

@@ -42,7 +42,9 @@ fn random<const N: usize>() -> [u8; N] {
 
 struct Controller {
     folder: PathBuf,
+    /// Of plain HTTP.
     address: SocketAddr,
+    tls: SocketAddr,
     store: Arc<Sqlite>,
     runtime: Runtime,
 }
@@ -85,7 +87,7 @@ impl Controller {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fleet-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let (address, store) = runtime.block_on(async {
+        let (addresses, store) = runtime.block_on(async {
             let store = Arc::new(Sqlite::open(&folder.join("store"), Keep::default()).await.expect("a store"));
             let authority = Arc::new(Authority::new(FleetId::new(random()), now()).expect("a CA"));
             let fleet = Fleet { id: authority.fleet(), epoch: Epoch(1), ca: authority.fingerprint(), created: now() };
@@ -100,15 +102,21 @@ impl Controller {
             }
             let change = |change| Write::Change(Audited { who: Actor::Local("test".to_owned()), at: now(), change });
             store.write(parts.into_iter().map(change).collect()).await.expect("a fleet");
-            let control = server::drive(store.clone(), now).await.expect("a core");
+            let control = server::drive(store.clone(), now, Vec::new()).await.expect("a core");
             let controllers = vec!["ringwall.example.net:7443".to_owned()];
+            let own = authority.own(&"controller".parse().expect("a name"), &["127.0.0.1".to_owned()], now(), random()).expect("a certificate");
+            let acceptor = server::api_acceptor(&authority, &own).expect("TLS");
+            let ca = pem::encode(&pem::Pem::new("CERTIFICATE", authority.certificate()));
+            std::fs::write(folder.join("ca.pem"), ca).expect("a file");
             let state = State { store: store.clone(), authority, controllers, control, clock: now, random: fill };
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let address = listener.local_addr().expect("an address");
-            tokio::spawn(axum::serve(listener, router(state)).into_future());
-            (address, store)
+            let (listener, tls_listener) = (port().await, port().await);
+            let (address, tls) = (listener.local_addr().expect("an address"), tls_listener.local_addr().expect("an address"));
+            let router = router(state);
+            tokio::spawn(axum::serve(listener, router.clone()).into_future());
+            tokio::spawn(server::serve_api(tls_listener, router, move || acceptor.clone()));
+            ([address, tls], store)
         });
-        Self { folder, address, store, runtime }
+        Self { folder, address: addresses[0], tls: addresses[1], store, runtime }
     }
 
     fn url(&self) -> String {
@@ -148,6 +156,10 @@ impl Controller {
         let part = Write::Observed { at: now(), what: Observed::Event(event) };
         self.runtime.block_on(self.store.write(vec![part])).expect("an event");
     }
+}
+
+async fn port() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a port")
 }
 
 fn private(path: &Path, text: &str) {
@@ -237,6 +249,44 @@ fn events_are_followed() {
     let table = fleet.run(&["events"]).good("events");
     assert!(table.lines().count() == 4 && !table.contains('\u{1b}') && !table.contains('\u{9b}'), "no escape of a node's: {table:?}");
     assert_eq!(fleet.json(&["events", "--limit", "2"])["events"][0]["kind"], "second");
+}
+
+#[test]
+fn over_tls_only_the_fleets_ca_is_believed() {
+    let fleet = Controller::start("tls");
+    let ca = fleet.folder.join("ca.pem");
+    let run = |url: &str, ca: &Path| Run::from(fleet.command(&["nodes", "--controller", url]).env("RINGWALL_CA_FILE", ca).output().expect("ringwall starts"));
+    run(&format!("https://{}", fleet.tls), &ca).good("over TLS");
+    run(&format!("https://{}/", fleet.tls), &ca).good("over TLS");
+    // Another CA, and another name than the certificate's.
+    let other = Authority::new(FleetId::new(random()), now()).expect("a CA");
+    let other_ca = fleet.folder.join("other-ca.pem");
+    std::fs::write(&other_ca, pem::encode(&pem::Pem::new("CERTIFICATE", other.certificate()))).expect("a file");
+    run(&format!("https://{}", fleet.tls), &other_ca).failed(3, &["can't be reached", "--ca-file"]);
+    run(&format!("https://127.0.0.2:{}", fleet.tls.port()), &ca).failed(3, &["can't be reached"]);
+    run(&format!("https://{}", fleet.address), &ca).failed(3, &["can't be reached"]);
+    // Without a file, the CAs that this machine knows; ours is none of them.
+    let mut command = fleet.command(&["nodes", "--controller", &format!("https://{}", fleet.tls)]);
+    let run = Run::from(command.env_remove("RINGWALL_CA_FILE").output().expect("ringwall starts"));
+    assert!(run.code == Some(3) && run.err.contains("--ca-file"), "{}", run.err);
+}
+
+#[test]
+fn keys_are_made_and_taken_away() {
+    let fleet = Controller::start("keys");
+    let word = fleet.run(&["key", "create", "grafana", "--scopes", "read", "--for", "90d"]).good("create");
+    assert!(word.starts_with("rwa1_") && word.lines().count() == 1, "{word}");
+    let file = fleet.folder.join("grafana");
+    private(&file, word.trim());
+    let with = |arguments: &[&str]| Run::from(fleet.command(arguments).env("RINGWALL_KEY_FILE", &file).output().expect("ringwall starts"));
+    with(&["audit"]).good("read");
+    with(&["key", "create", "x", "--scopes", "read"]).failed(3, &["`admin`"]);
+    let keys = fleet.json(&["key", "list"]);
+    let id = keys["keys"].as_array().expect("keys").iter().find(|key| key["name"] == "grafana").expect("the key")["id"].clone();
+    fleet.run(&["key", "revoke", id.as_str().expect("an id")]).good("revoke");
+    with(&["audit"]).failed(3, &["not accepted"]);
+    let list = fleet.run(&["key", "list"]).good("list");
+    assert!(list.contains("grafana") && list.contains("revoked") && !list.contains("rwa1_"), "{list}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! key on the command line.
 
 mod client;
+mod key;
 mod log;
 mod node;
 mod revision;
@@ -11,6 +12,7 @@ mod rollout;
 mod token;
 
 pub use client::ServerArgs;
+pub use key::{KeyArgs, key};
 pub use log::{AuditArgs, EventsArgs, audit, events};
 pub use node::{NodeArgs, node, nodes};
 pub use revision::{RevisionArgs, revision};
