@@ -9,6 +9,7 @@ pub mod iptables;
 mod meaning;
 mod model;
 pub mod nftables;
+mod tables;
 
 pub use meaning::{Decider, Path, Verdict};
 pub use model::{CLOCK_MIN, Effect, Entry, Floor, Forward, Ruleset};

@@ -11,6 +11,7 @@ use ringwall_packet::{
     UpperSet, Variable, interface, truth,
 };
 use ringwall_policy::{Action, End, Node, Policy, Rule, RuleId, Stage, receivable};
+use ringwall_ruleset::nftables::frame::refused_marks;
 use ringwall_ruleset::nftables::{Generation, MARK_MASK};
 use ringwall_ruleset::{CLOCK_MIN, Path};
 
@@ -151,26 +152,7 @@ impl<'a> Meaning<'a> {
         everything(table, &[(Variable::State, State::Invalid.values().into())], Outcome::Invalid);
         let live = IntervalSet::from_iter([State::Established.values(), State::Related.values()]);
         let mark = Variable::Field(format!("ct mark & {MARK_MASK:#010x}").into());
-        everything(table, &[(Variable::State, live), (mark, self.refused_marks().complement())], Outcome::Established);
-    }
-
-    /// Marks of generations that came after this one, or have fallen: their connections are judged anew.
-    /// A mark has 255 values besides 0, one after the other and round again; the 100 after this one's are refused.
-    /// What lies between two marks that follow each other no connection has.
-    fn refused_marks(&self) -> IntervalSet<u128> {
-        let mark = |generation: Generation| u128::from(generation.mark());
-        let ahead = |steps| mark(Generation(self.generation.0.saturating_add(steps)));
-        let greatest = u128::from(MARK_MASK);
-        let up_to = |last| if last == greatest { u128::MAX } else { last };
-        let (first, last) = (ahead(1), ahead(100));
-        let mut refused: Vec<Interval<u128>> = if first <= last {
-            Interval::new(first, up_to(last)).into_iter().collect()
-        } else {
-            let least = 1 << MARK_MASK.trailing_zeros();
-            [Interval::new(first, u128::MAX), Interval::new(least, last)].into_iter().flatten().collect()
-        };
-        refused.extend(self.fallen.iter().filter_map(|fallen| Interval::new(mark(*fallen), up_to(mark(*fallen)))));
-        refused.into_iter().collect()
+        everything(table, &[(Variable::State, live), (mark, refused_marks(self.generation, &self.fallen).complement())], Outcome::Established);
     }
 
     fn floor(&self, table: &mut Table<Outcome<'a>>, path: Path) {

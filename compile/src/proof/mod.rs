@@ -18,10 +18,11 @@ use std::fmt;
 
 use ringwall_diagnostic::Sources;
 use ringwall_packet::{
-    Address, Budget, Change, Cube, Exhausted, IntervalSet, Matches, Protocol, Row, Table, UpperCube, Variable, Witness, truth,
+    Address, Budget, Change, Cube, Exhausted, Matches, Protocol, Row, Table, UpperCube, Witness, truth,
 };
 use ringwall_policy::Policy;
-use ringwall_ruleset::filter::{Decision, Filter, FilterVerdict, Hook};
+use ringwall_ruleset::filter::{Decision, Filter, FilterVerdict};
+use ringwall_ruleset::nftables::frame::{Slice, armed, before, hook, installed, is_dispatch, sliced, slices};
 use ringwall_ruleset::nftables::read::{self, Sets, State, filter, script};
 use ringwall_ruleset::nftables::{Confirm, Generation, Loading, TABLE};
 use ringwall_ruleset::{Path, Verdict};
@@ -85,19 +86,19 @@ pub fn prove(policy: &Policy, node: &str, loading: &Loading<'_>) -> Result<(), U
     let (script, diagnostics) = script(loading.text, source);
     refuse(&diagnostics)?;
     let meaning = Meaning::new(policy, node, loading.generation, loading.installed.fallen.iter().copied().collect());
-    let before = frame::before(loading);
+    let before = before(loading);
     let (there, diagnostics) = read::script(&before, source);
     refuse(&diagnostics)?;
-    let mut state = State::with_installed(frame::installed(loading));
+    let mut state = State::with_installed(installed(loading));
     if !before.is_empty() {
         // Onto tables that an older text left, too.
         let mut state = state.clone();
         refuse(&state.apply(&there))?;
         refuse(&state.apply(&script))?;
-        frame::check(&meaning, &state, loading)?;
+        frame::check(&meaning, &state, loading, true)?;
     }
     refuse(&state.apply(&script))?;
-    frame::check(&meaning, &state, loading)?;
+    frame::check(&meaning, &state, loading, false)?;
     let proof = Proof { loading, meaning: &meaning };
     proof.enforced(&state)?;
     proof.audited(&state, source)
@@ -196,11 +197,11 @@ impl<'a> Proof<'a> {
 
     fn compare(&self, state: &State<'_>, is_watched: bool) -> Result<(), Unproved> {
         let does = filter(state, Sets::Free).map_err(|diagnostic| Unproved::Text(diagnostic.message))?;
-        let is_dispatch = |text: &str| {
+        let is_any_dispatch = |text: &str| {
             let current = self.loading.installed.current;
             Path::ALL.into_iter().any(|path| current.is_some_and(|current| is_dispatch(current, path, text)))
         };
-        if let Some(unknown) = does.unknown.iter().find(|unknown| !is_dispatch(&unknown.text)) {
+        if let Some(unknown) = does.unknown.iter().find(|unknown| !is_any_dispatch(&unknown.text)) {
             return Err(Unproved::Statement { line: unknown.line, text: unknown.text.clone() });
         }
         let mut effects = Numbers::default();
@@ -213,7 +214,7 @@ impl<'a> Proof<'a> {
             let same = |must: Option<&Must<'_>>, decision: Option<&Decision>| match (must, decision) {
                 (Some(must), Some(decision)) => match (must.decider, decision.verdict) {
                     (Decider::Before(generation), FilterVerdict::Elsewhere(unknown)) => {
-                        self::is_dispatch(generation, path, &does.unknown[unknown].text)
+                        is_dispatch(generation, path, &does.unknown[unknown].text)
                     }
                     (Decider::Nobody, FilterVerdict::Decided(Verdict::Accept)) => decision.rule.is_none(),
                     (Decider::Ours(_), FilterVerdict::Decided(verdict)) => {
@@ -225,7 +226,7 @@ impl<'a> Proof<'a> {
                 (None, None) => true,
                 _ => false,
             };
-            for slice in self.slices(path) {
+            for slice in slices(self.loading, self.meaning.is_for_containers(path)) {
                 let must = sliced(&must, &slice).into_normal(Must::key);
                 let does_here = sliced(&chain.decisions, &slice)
                     .into_normal(|decision| (decision.verdict, numbers[decision.effects], decision.rule.is_some()));
@@ -243,33 +244,11 @@ impl<'a> Proof<'a> {
         Ok(())
     }
 
-    /// All packets of a path in disjoint parts, of which each is a smaller question: by the dead-man switch, and
-    /// by whether a port was published for them.
-    fn slices(&self, path: Path) -> Vec<Vec<(Variable, IntervalSet<u128>)>> {
-        let mut slices = Vec::new();
-        let live = match self.loading.confirm {
-            Confirm::Never => Vec::new(),
-            Confirm::Within(_) => {
-                let armed = Variable::Holds(format!("meta nfproto @{}_armed", self.loading.generation).into());
-                slices.push(vec![(armed.clone(), truth(false))]);
-                vec![(armed, truth(true))]
-            }
-        };
-        if self.meaning.is_for_containers(path) {
-            let translated = Variable::Holds("ct status dnat".into());
-            let own = [false, true].map(|holds| (translated.clone(), truth(holds)));
-            slices.extend(own.map(|own| live.iter().cloned().chain([own]).collect()));
-        } else {
-            slices.push(live);
-        }
-        slices
-    }
-
     /// With the dead-man switch: armed, this generation decides, else what was there before.
     fn switched<'m>(&self, table: &Table<Outcome<'m>>, is_watched: bool, expected: &Expected, effects: &mut Numbers) -> Table<Must<'m>> {
         let mut all = Table::default();
         if let Confirm::Within(_) = self.loading.confirm {
-            let armed = Variable::Holds(format!("meta nfproto @{}_armed", self.loading.generation).into());
+            let armed = armed(self.loading.generation);
             let decider = self.loading.installed.current.map_or(Decider::Nobody, Decider::Before);
             let before = Must { decider, is_tcp: false, verdict: Verdict::Accept, effects: 0 };
             all.v4.extend(Matches::any().and(armed.clone(), &truth(false)).map(|matches| Row { matches, decision: before }));
@@ -290,7 +269,7 @@ impl<'a> Proof<'a> {
     fn counterexample<A: Address>(
         &self,
         change: &Change<A>,
-        slice: &[(Variable, IntervalSet<u128>)],
+        slice: &Slice,
         must: &[Row<A, Must<'_>>],
         does: &[Row<A, Decision>],
         all: &Filter,
@@ -323,36 +302,6 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// The rows of one part of all packets, without what they then need not ask; none after one that takes all of it.
-fn sliced<D: Copy>(table: &Table<D>, slice: &[(Variable, IntervalSet<u128>)]) -> Table<D> {
-    fn rows<A: Address, D: Copy>(rows: &[Row<A, D>], slice: &[(Variable, IntervalSet<u128>)]) -> Vec<Row<A, D>> {
-        let any = Matches::any();
-        let mut all = Vec::with_capacity(rows.len());
-        for row in rows {
-            let asked = |(variable, values): &(Variable, IntervalSet<u128>)| {
-                row.matches.conditions.values(variable).is_none_or(|own| !own.is_disjoint(values))
-            };
-            if !slice.iter().all(asked) {
-                continue;
-            }
-            let mut matches = row.matches.clone();
-            for (variable, values) in slice {
-                // A set that holds only a part of the slice is still asked for.
-                if matches.conditions.values(variable).is_some_and(|own| values.is_subset(own)) {
-                    matches.conditions = matches.conditions.without(variable);
-                }
-            }
-            let is_last = matches == any;
-            all.push(Row { matches, decision: row.decision });
-            if is_last {
-                break;
-            }
-        }
-        all
-    }
-    Table { v4: rows(&table.v4, slice), v6: rows(&table.v6, slice) }
-}
-
 /// The policy's rows; one that rejects is two, TCP first.
 fn extend<'m, A: Address>(
     all: &mut Vec<Row<A, Must<'m>>>,
@@ -370,19 +319,5 @@ fn extend<'m, A: Address>(
             all.push(Row { matches, decision: must(row.decision, true) });
         }
         all.push(Row { matches, decision });
-    }
-}
-
-/// Whether the text sends packets of a path to what an older generation says of it.
-fn is_dispatch(generation: Generation, path: Path, text: &str) -> bool {
-    let target = format!("{generation}_{}", path.short());
-    text == target || text == format!("goto {target}")
-}
-
-fn hook(path: Path) -> Hook {
-    match path {
-        Path::Input => Hook::Input,
-        Path::Output => Hook::Output,
-        Path::Forward => Hook::Forward,
     }
 }

@@ -9,7 +9,6 @@ mod icmp;
 mod ipset;
 mod marks;
 mod matches;
-mod meaning;
 mod modules;
 mod proof;
 mod protocols;

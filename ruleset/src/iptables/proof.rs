@@ -6,12 +6,12 @@
 use ringwall_diagnostic::Sources;
 use ringwall_packet::{Address, Budget, Change, Family, Table};
 
-use super::meaning::table;
 use super::read::{Text, read};
 use super::write::Unwritten;
 use crate::filter::{Decision, FilterVerdict, Hook};
-use crate::meaning::{Path, Verdict};
+use crate::meaning::Path;
 use crate::model::Ruleset;
+use crate::tables::{Outcome, Target, table};
 
 /// Boxes looked at. A ruleset of a thousand entries takes far fewer.
 const STEPS: u64 = 50_000_000;
@@ -29,14 +29,14 @@ pub(super) fn prove(ruleset: &Ruleset, v4: &str, v6: &str) -> Result<(), Unwritt
         let (Some(chain), None) = (at_hook.next(), at_hook.next()) else {
             return Err(Unwritten::Unproved(format!("the text has not one chain for {path:?}")));
         };
-        compare(path, &table(ruleset, path), &chain.decisions)?;
+        compare(path, &table(ruleset, path, Target::Iptables), &chain.decisions)?;
     }
     Ok(())
 }
 
-fn compare(path: Path, expected: &Table<Verdict>, written: &Table<Decision>) -> Result<(), Unwritten> {
-    let same = |expected: Option<&Verdict>, written: Option<&Decision>| {
-        expected.copied().map(FilterVerdict::Decided) == written.map(|decision| decision.verdict)
+fn compare(path: Path, expected: &Table<Outcome>, written: &Table<Decision>) -> Result<(), Unwritten> {
+    let same = |expected: Option<&Outcome>, written: Option<&Decision>| {
+        expected.map(|outcome| FilterVerdict::Decided(outcome.verdict())) == written.map(|decision| decision.verdict)
     };
     let difference = expected.difference(written, same, &mut Budget::new(STEPS));
     let difference = difference.map_err(|exhausted| Unwritten::Unproved(exhausted.to_string()))?;

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{Address, Interval, IntervalSet, Point};
+use ringwall_packet::{Address, Interval, IntervalSet};
+
+pub(super) use crate::tables::of_variable;
 
 /// A family of addresses, by its bits.
 pub(super) trait Version: Address + std::str::FromStr {
@@ -96,13 +98,6 @@ pub(super) fn number(text: &str) -> Option<u32> {
         return u32::from_str_radix(text, 8).ok();
     }
     text.parse().ok()
-}
-
-/// As values of a variable whose greatest number is `max`: a set that goes up to it goes on, so that
-/// all of its numbers are all there are.
-pub(super) fn of_variable<P: Point>(set: &IntervalSet<P>, max: P, bits: impl Fn(P) -> u128) -> IntervalSet<u128> {
-    let last = |interval: &Interval<P>| if interval.last() == max { u128::MAX } else { bits(interval.last()) };
-    set.intervals().iter().filter_map(|interval| Interval::new(bits(interval.first()), last(interval))).collect()
 }
 
 /// `2027-06-30T23:59:59` or a part of it, in UTC: seconds since the epoch (xt_time; ISO 8601).

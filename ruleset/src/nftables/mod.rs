@@ -7,14 +7,17 @@ pub mod blocks;
 mod body;
 mod chains;
 mod claim;
+pub mod frame;
 mod layout;
 mod linear;
+mod proof;
 pub mod read;
 mod text;
 mod transaction;
 
 pub use body::{body, body_of_lists, name_set, name_sets, timeout_objects};
 pub use blocks::BLOCKS_TABLE;
+pub use proof::{Counterexample, Unproved, prove};
 pub use transaction::{
     Confirm, Generation, Installed, Loading, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
 };

@@ -9,7 +9,7 @@ use ringwall_packet::{AddressSet, Family, Interval, IntervalSet, Protocol, Upper
 use ringwall_ruleset::{CLOCK_MIN, Effect, Entry, Floor, Forward, Ruleset};
 
 /// Ends of IPv4 and IPv6 that meet each other often. Single addresses, prefixes and ranges that are none.
-fn addresses() -> impl Strategy<Value = AddressSet> {
+pub fn addresses() -> impl Strategy<Value = AddressSet> {
     let interval = (0u8..4, 0u32..6, 0u32..6);
     let v4 = |(kind, from, size): (u8, u32, u32)| {
         let base = u32::from(Ipv4Addr::new(192, 0, 2, 0)) + from * 3;

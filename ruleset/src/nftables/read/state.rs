@@ -571,10 +571,12 @@ impl<'t> Table<'t> {
 
     fn element_command(&mut self, at: &At<'t>, verb: Verb, name: &'t str, tokens: &'t [Token]) -> Done {
         let Some(set) = self.sets.get_mut(name) else { return Err(at.missing("set", name)) };
+        let text = at.script.text;
         if set.types.is_empty() {
+            // Known by name alone: that it is not as it was is all there is to say.
+            set.texts.push((text, tokens));
             return Ok(());
         }
-        let text = at.script.text;
         let is_added = matches!(verb, Verb::Add | Verb::Create | Verb::Insert);
         let elements = match Elements::read(text, tokens, &set.types, is_added && set.has_outcomes) {
             Ok(elements) => elements,
