@@ -11,4 +11,4 @@ mod session;
 mod shell;
 
 pub use connection::{ConnectError, Controller};
-pub use shell::{ProofOf, Settings, Shell};
+pub use shell::{ProofOf, Settings, Shell, proof};

@@ -12,7 +12,7 @@ use ringwall_node::reconciler::{Action, Event, Millis, Moment, Reconciler};
 use ringwall_packet::Flow;
 use ringwall_protocol::{Facts, Hello, ToController, VERSIONS};
 use ringwall_ruleset::Ruleset;
-use ringwall_ruleset::nftables::Loading;
+use ringwall_ruleset::nftables::{Loading, prove};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
 
@@ -25,6 +25,11 @@ const EVENTS: usize = 1024;
 /// Says whether a text does what the ruleset says.
 pub type ProofOf = fn(&Ruleset, &Loading<'_>) -> Result<(), Unproved>;
 
+/// The text read back, as anybody's would be: the controller has proved the ruleset, and nobody has seen this text.
+pub fn proof(ruleset: &Ruleset, loading: &Loading<'_>) -> Result<(), Unproved> {
+    Ok(prove(ruleset, loading)?)
+}
+
 /// What does not change while the agent runs.
 pub struct Settings {
     /// The state folder.
@@ -34,6 +39,7 @@ pub struct Settings {
     pub floor: Ruleset,
     /// Flows that no ruleset may close.
     pub ways_in: Vec<Flow>,
+    /// [`proof`], where nothing else is asked for.
     pub proof: ProofOf,
     /// The kernel's boot id.
     pub boot: [u8; 16],
@@ -125,6 +131,16 @@ impl Shell {
         if event == Event::Disconnected {
             self.session = None;
         }
+        match &event {
+            Event::Connected => tracing::info!("connected"),
+            Event::Loaded { place, generation } => tracing::info!(epoch = place.epoch, number = place.number, %generation, "on trial"),
+            Event::NotLoaded { place, detail, .. } => tracing::warn!(epoch = place.epoch, number = place.number, detail, "refused"),
+            Event::Settled(generation) => tracing::info!(%generation, "confirmed"),
+            Event::RolledBack(generation) => tracing::warn!(%generation, "went back"),
+            Event::ForeignChange(process) => tracing::warn!(process = process.as_ref().map(|process| process.name.as_str()), "somebody else changes nftables"),
+            Event::Revoked { detail } => tracing::error!(detail, "revoked: what is enforced stays, and nothing new is taken"),
+            _ => {}
+        }
         for action in self.reconciler.step(Moment { now: now(), random: random() }, event) {
             self.carry_out(action);
         }
@@ -179,7 +195,8 @@ impl Shell {
         let (sender, events) = channel(session::QUEUE);
         let hello = self.hello();
         let task = tokio::spawn(async move {
-            session::run(controller, hello, messages, sender).await;
+            let ended = session::run(controller, hello, messages, sender).await;
+            tracing::info!(reason = because(&ended), "no session with the controller");
         });
         self.session = Some(Session { outgoing, events, task: task.abort_handle() });
     }
@@ -198,6 +215,17 @@ impl Shell {
             facts: self.settings.facts.clone(),
         }
     }
+}
+
+/// An error with what caused it.
+fn because(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// A clock that also runs while the machine sleeps.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use namespace::{in_namespace, load, netfilter, nft};
-use ringwall_agent::{Controller, Settings, Shell, edge};
+use ringwall_agent::{Controller, Settings, Shell, edge, proof};
 use ringwall_node::apply::Hands;
 use ringwall_node::reconciler::{Action, Event, Kernel};
 use ringwall_packet::AddressSet;
@@ -169,7 +169,7 @@ fn start(folder: &Folder) -> Shell {
         nft: nft(),
         floor: ruleset(),
         ways_in: vec![],
-        proof: |_, _| Ok(()),
+        proof,
         boot: [1; 16],
         facts: Facts { addresses: vec![], kernel: "6.12".into(), nft: "1.1.3".into(), system: "a test".into() },
     };

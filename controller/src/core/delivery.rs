@@ -25,9 +25,15 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// What it enforces in the end is this.
+    /// This is what it enforces, and nothing else is on its way.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.newest.as_ref().is_some_and(|newest| newest.digest == *digest && newest.state == State::Confirmed)
+        let enforced = match self.newest.as_ref().map(|newest| &newest.state) {
+            Some(State::Confirmed) => self.newest.as_ref(),
+            // It never took that, or went back from it.
+            Some(State::Refused(_) | State::Fell(_)) => self.confirmed.as_ref(),
+            Some(State::Sent | State::Trial) | None => None,
+        };
+        enforced.is_some_and(|enforced| enforced.digest == *digest)
     }
 }
 

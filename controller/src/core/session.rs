@@ -68,6 +68,14 @@ impl Core {
         self.nodes.entry(node.clone()).or_default().session = Some(id);
         self.send(id, ToAgent::Welcome(Welcome { version, epoch: self.epoch.0, session, time, heartbeat: HEARTBEAT }));
         self.notice(agent, hello);
+        // Word of a confirmation may have been lost: what the node has is not what was known, then.
+        let places = |kept: Option<&super::Kept>| kept.map(|kept| self.place(kept.number));
+        let known = &self.nodes[&node];
+        if hello.confirmed != places(known.confirmed.as_ref()) && hello.confirmed != places(known.newest.as_ref())
+            && let Some(known) = self.nodes.get_mut(&node)
+        {
+            known.confirmed = None;
+        }
         // The agent is ahead of everything that this fleet ever gave: its state, or ours, is not what it was.
         let newest = self.nodes[&node].newest.as_ref().map(|newest| self.place(newest.number));
         if hello.taken > newest && hello.taken.is_some_and(|taken| taken.epoch >= self.epoch.0) {

@@ -151,11 +151,9 @@ impl Core {
         let is_behind = |name: &NodeName| {
             let Some(node) = self.nodes.get(name).filter(|node| node.session.is_some()) else { return false };
             let is_tried = self.tried.get(name).is_some_and(|at| self.now.since(*at).as_secs() < RETRY);
-            !is_tried && node.newest.as_ref().is_none_or(|newest| match newest.state {
-                Progress::Sent | Progress::Trial => false,
-                Progress::Confirmed => newest.revision != wanted.revision && wanted.digests.get(name) != Some(&newest.digest),
-                Progress::Refused(_) | Progress::Fell(_) => true,
-            })
+            let is_pending = node.newest.as_ref().is_some_and(|newest| matches!(newest.state, Progress::Sent | Progress::Trial));
+            let is_of_this = node.newest.as_ref().is_some_and(|newest| newest.revision == wanted.revision && newest.state == Progress::Confirmed);
+            !is_tried && !is_pending && !is_of_this && wanted.digests.get(name).is_some_and(|digest| !node.has(digest))
         };
         let behind = wanted.rulesets.iter().filter(|(name, _)| is_behind(name));
         let all: Vec<_> = behind.map(|(name, ruleset)| (name.clone(), wanted.revision, ruleset.clone())).collect();

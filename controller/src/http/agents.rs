@@ -62,14 +62,14 @@ pub async fn revoke(
 
 /// Say where a node stands and what it is: all of it, in the place of what was said before.
 #[utoipa::path(
-    put, path = "/api/v1/agents/{id}/place", params(("id" = String, Path)), request_body = api::Place,
+    put, path = "/api/v1/agents/{id}/place", params(("id" = String, Path)), request_body = api::SetPlace,
     responses((status = 200, body = api::Agent)), security(("key" = ["admin"])),
 )]
 pub async fn place(
     Admin(key): Admin,
     State(inner): Api,
     Path(id): Path<String>,
-    Json(asked): Json<api::Place>,
+    Json(asked): Json<api::SetPlace>,
 ) -> Result<Json<api::Agent>, Refused> {
     let agent = id.parse()?;
     let place = Place {

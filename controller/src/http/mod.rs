@@ -149,10 +149,14 @@ fn described(mut document: OpenApi) -> OpenApi {
     components.schemas.extend(schema_of_problem());
     let problem = Content::new(Some(Ref::from_schema_name("Problem")));
     let problem = ResponseBuilder::new().description("Why it was not done").content(Problem::CONTENT_TYPE, problem).build();
-    for path in document.paths.paths.values_mut() {
-        for operation in [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten() {
+    for (path, item) in &mut document.paths.paths {
+        let words: Vec<&str> = path.split('/').filter(|word| !matches!(*word, "" | "api" | "v1")).map(|word| word.trim_matches(['{', '}'])).collect();
+        for (method, operation) in [("get", &mut item.get), ("put", &mut item.put), ("post", &mut item.post), ("delete", &mut item.delete)] {
+            let Some(operation) = operation else { continue };
             operation.responses.responses.insert("default".to_owned(), problem.clone().into());
-            operation.tags = None;
+            // Its name in a generated client.
+            operation.operation_id = Some(format!("{method}_{}", words.join("_").replace(['-', '.'], "_")));
+            operation.tags = words.first().map(|first| vec![(*first).to_owned()]);
         }
     }
     document

@@ -38,9 +38,9 @@ pub async fn commit(
     State(inner): Api,
     Json(asked): Json<api::CommitRevision>,
 ) -> Result<(StatusCode, Json<api::Revision>), Refused> {
-    let api::CommitRevision { content, message, source } = asked;
+    let api::CommitRevision { files, values, message, source } = asked;
     let revision = NewRevision {
-        content: checked(content)?,
+        content: checked(Content { files, values })?,
         author: key.name.clone(),
         message: if message.is_empty() { message } else { part::text("a message", message, 1_000)? },
         source: match source {
@@ -58,8 +58,8 @@ pub async fn commit(
     Ok((StatusCode::CREATED, Json(shape(&revision.await?))))
 }
 
-fn checked(content: api::Content) -> Result<Content, Refused> {
-    let api::Content { files, values } = content;
+fn checked(content: Content) -> Result<Content, Refused> {
+    let Content { files, values } = &content;
     if files.is_empty() {
         return Err(Refused::malformed("a revision has at least one file"));
     }
@@ -80,7 +80,7 @@ fn checked(content: api::Content) -> Result<Content, Refused> {
         let shown: String = name.chars().take(80).collect();
         return Err(Refused::malformed(format!("`{shown}` is not the name of a value: letters, digits and `_`, without `$`")));
     }
-    Ok(Content { files, values })
+    Ok(content)
 }
 
 /// One revision.

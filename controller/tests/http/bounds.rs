@@ -1,5 +1,7 @@
 //! What nobody should send.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use proptest::prelude::*;
@@ -8,7 +10,7 @@ use proptest::test_runner::TestRunner;
 use ringwall_api::{BODY_MAX, REVISION_MAX};
 use serde_json::json;
 
-use super::{read, with_fixture};
+use super::{Fixture, read, with_fixture};
 
 #[test]
 fn bodies_and_pages_have_bounds() {
@@ -16,7 +18,7 @@ fn bodies_and_pages_have_bounds() {
         let large = json!({ "for": "15m", "location": "x".repeat(BODY_MAX) });
         let (code, _) = fixture.refused(&fixture.admin, "POST", "/api/v1/tokens", Some(large)).await;
         assert_eq!(code, "too_large");
-        let of_size = |size: usize| json!({ "content": { "files": { "x.yaml": "x".repeat(size) } } });
+        let of_size = |size: usize| json!({ "files": { "x.yaml": "x".repeat(size) } });
         let (status, _) = fixture.ask(&fixture.writer, "POST", "/api/v1/revisions", Some(of_size(REVISION_MAX - 100))).await;
         assert_eq!(status, StatusCode::CREATED);
         let (code, _) = fixture.refused(&fixture.writer, "POST", "/api/v1/revisions", Some(of_size(REVISION_MAX))).await;
@@ -39,6 +41,31 @@ fn bodies_and_pages_have_bounds() {
         }
         let request = Request::post("/api/v1/tokens").header("authorization", format!("Bearer {}", fixture.admin)).body(Body::from("{}")).expect("a request");
         assert_eq!(read(fixture.answer(request).await).await.1["code"], "not_json");
+    });
+}
+
+#[test]
+fn who_never_ends_a_request_does_not_shut_others_out_for_ever() {
+    with_fixture(|fixture| async move {
+        let asks = |fixture: Arc<Fixture>| async move {
+            // A body that never ends holds a place.
+            let body = Body::from_stream(tokio_stream::pending::<Result<Vec<u8>, std::io::Error>>());
+            let request = Request::post("/api/v1/tokens").header("content-type", "application/json");
+            let request = request.header("authorization", format!("Bearer {}", fixture.admin)).body(body).expect("a request");
+            fixture.answer(request).await
+        };
+        let mut slow = tokio::task::JoinSet::new();
+        let mut refused = loop {
+            slow.spawn(asks(fixture.clone()));
+            assert!(slow.len() < 2_000, "there is a bound");
+            let (status, answer) = fixture.ask("", "GET", "/healthz", None).await;
+            if status != StatusCode::OK {
+                break (status, answer);
+            }
+        };
+        assert_eq!((refused.0, refused.1["code"].take()), (StatusCode::SERVICE_UNAVAILABLE, json!("busy")));
+        slow.shutdown().await;
+        assert_eq!(fixture.ask("", "GET", "/healthz", None).await.0, StatusCode::OK);
     });
 }
 

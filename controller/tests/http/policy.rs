@@ -8,7 +8,7 @@ use super::{Fixture, with_fixture};
 const POLICY: &str = "management: { from: admins, services: [ssh] }\ngroups:\n  admins: { addresses: [192.0.2.200] }\nrules: []\n";
 
 async fn commit(fixture: &Fixture, text: &str) -> Value {
-    let body = json!({ "content": { "files": { "policy.yaml": text } }, "message": "first", "source": { "git": "abc123" } });
+    let body = json!({ "files": { "policy.yaml": text }, "message": "first", "source": { "git": "abc123" } });
     let (status, revision) = fixture.ask(&fixture.writer, "POST", "/api/v1/revisions", Some(body)).await;
     assert_eq!(status, StatusCode::CREATED, "{revision}");
     revision
@@ -29,13 +29,13 @@ fn a_revision_is_kept_as_it_came() {
         let page = fixture.get("/api/v1/revisions?limit=2&before=2").await;
         assert!(page["revisions"][0]["number"] == 1 && page["next"].is_null(), "{page}");
         for (body, part) in [
-            (json!({ "content": { "files": {} } }), "at least one file"),
-            (json!({ "content": { "files": { "../x.yaml": "" } } }), "stands in no folder"),
-            (json!({ "content": { "files": { ".x.yaml": "" } } }), "stands in no folder"),
-            (json!({ "content": { "files": { "x.yml": "" } } }), "ends in .yaml"),
-            (json!({ "content": { "files": { "x.yaml": "" }, "values": { "$A": "" } } }), "without `$`"),
-            (json!({ "content": { "files": { "x.yaml": "" } }, "author": "root" }), "unknown field `author`"),
-            (json!({ "content": { "files": { "x.yaml": "" } }, "message": "a\u{1b}[2J" }), "one line"),
+            (json!({ "files": {} }), "at least one file"),
+            (json!({ "files": { "../x.yaml": "" } }), "stands in no folder"),
+            (json!({ "files": { ".x.yaml": "" } }), "stands in no folder"),
+            (json!({ "files": { "x.yml": "" } }), "ends in .yaml"),
+            (json!({ "files": { "x.yaml": "" }, "values": { "$A": "" } }), "without `$`"),
+            (json!({ "files": { "x.yaml": "" }, "author": "root" }), "unknown field `author`"),
+            (json!({ "files": { "x.yaml": "" }, "message": "a\u{1b}[2J" }), "one line"),
         ] {
             let (code, detail) = fixture.refused(&fixture.writer, "POST", "/api/v1/revisions", Some(body)).await;
             assert!(code == "malformed" && detail.contains(part), "{part}: {detail}");
