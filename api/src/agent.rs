@@ -47,18 +47,27 @@ pub struct Agents {
     pub agents: Vec<Agent>,
 }
 
-/// What an operator decides about a node; at first, what its token says.
+/// What an operator decided about a node; at first, what its token says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Place {
+    pub site: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// Where the machine stands, in the operator's words.
+    pub location: Option<String>,
+    /// Only addresses in these count as the node's; none means that none do.
+    pub prefixes: Vec<String>,
+}
+
+/// A place, all of it: what is not there is taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub struct SetPlace {
     #[serde(default)]
     pub site: Option<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Where the machine stands, in the operator's words.
     #[serde(default)]
     pub location: Option<String>,
-    /// Only addresses in these count as the node's; none means that none do.
     #[serde(default)]
     pub prefixes: Vec<String>,
 }

@@ -18,7 +18,7 @@ mod span;
 mod token;
 
 pub use access::{AccessKey, AccessKeys, CreateAccessKey, CreatedAccessKey, Scope};
-pub use agent::{Agent, Agents, Assignment, AssignmentState, Node, Nodes, Place, Standing};
+pub use agent::{Agent, Agents, Assignment, AssignmentState, Node, Nodes, Place, SetPlace, Standing};
 pub use fleet::{Fleet, Reason};
 pub use log::{Actor, AuditEntry, AuditPage, Event, EventPage};
 pub use problem::{Code, Problem};

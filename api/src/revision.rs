@@ -9,12 +9,10 @@ use utoipa::ToSchema;
 
 /// A policy's files and what its values are bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Content {
-    /// Name of the file, ending in `.yaml` -> text.
+    /// Name of the file -> text.
     pub files: BTreeMap<String, String>,
     /// Name without `$` -> what it is bound to.
-    #[serde(default)]
     pub values: BTreeMap<String, String>,
 }
 
@@ -22,7 +20,11 @@ pub struct Content {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommitRevision {
-    pub content: Content,
+    /// Name of the file, ending in `.yaml` -> text.
+    pub files: BTreeMap<String, String>,
+    /// Name without `$` -> what it is bound to.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
     #[serde(default)]
     pub message: String,
     #[serde(default)]

@@ -3,7 +3,7 @@
 //! In: names of nodes, or ids of their agents. Out: the fleet's inventory; nodes let in, placed, put out.
 //! Never: a part of a place that was not named, changed.
 
-use ringwall_api::{Agent, Node, Nodes, Place, Reason, Standing};
+use ringwall_api::{Agent, Node, Nodes, Reason, SetPlace, Standing};
 
 use super::client::Client;
 use super::{ServerArgs, label, labels, segment, show};
@@ -125,7 +125,7 @@ pub fn node(args: NodeArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let id = agent(&client, &node)?;
             let now: Agent = client.get(&format!("agents/{id}"))?;
             let named = |new: Option<String>, old: Option<String>| new.map_or(old, |new| Some(new).filter(|new| !new.is_empty()));
-            let place = Place {
+            let place = SetPlace {
                 site: named(site, now.place.site),
                 labels: if labels.is_empty() && !no_labels { now.place.labels } else { labels.into_iter().collect() },
                 location: named(location, now.place.location),

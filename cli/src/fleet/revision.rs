@@ -133,7 +133,7 @@ fn commit(server: &ServerArgs, paths: &[PathBuf], message: String, bindings: &Bi
     }
     let values = values.names().filter_map(|name| Some((name.to_owned(), values.get(name)?.text.clone()))).collect();
     let client = server.client(terminal)?;
-    let asked = CommitRevision { content: Content { files, values }, message, source: Source::Cli };
+    let asked = CommitRevision { files, values, message, source: Source::Cli };
     let revision: Revision = client.post("revisions", &asked)?;
     match output {
         Output::Table => print(&format!("{}\n", revision.number)),

@@ -3,6 +3,7 @@
 //! In: the header `Authorization`. Out: a key of the store that has the scope. Never: a word to others on why theirs
 //! is not accepted.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -17,6 +18,7 @@ use crate::change::{Observed, Write};
 use crate::id::Digest;
 use crate::identity::Secret;
 use crate::store::{Read as _, Store as _};
+use crate::time::Time;
 use crate::token::NOT_ACCEPTED;
 
 /// How exactly it is known when a key was used last: not each use is worth a write.
@@ -74,7 +76,7 @@ async fn key(parts: &Parts, inner: &Inner, scope: Scope) -> Result<Access, Refus
             return Err(stranger());
         }
     }
-    if access.last_used.is_none_or(|last| now.since(last) >= USED) {
+    if is_to_be_kept(inner, &access, now) {
         let used = Write::Observed { at: now, what: Observed::AccessUsed(access.id) };
         // It goes without saying when the disk is full: who sees the fleet then must not be shut out.
         if let Err(error) = inner.state.store.write(vec![used]).await {
@@ -82,4 +84,15 @@ async fn key(parts: &Parts, inner: &Inner, scope: Scope) -> Result<Access, Refus
         }
     }
     Ok(access)
+}
+
+/// Many requests that come at once are one use.
+fn is_to_be_kept(inner: &Inner, access: &Access, now: Time) -> bool {
+    let mut used = inner.used.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = used.get(&access.id).copied().max(access.last_used);
+    let is_due = last.is_none_or(|last| now.since(last) >= USED);
+    if is_due {
+        used.insert(access.id, now);
+    }
+    is_due
 }

@@ -21,7 +21,8 @@ mod rollouts;
 mod settings;
 mod tokens;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
@@ -38,6 +39,7 @@ use utoipa_axum::routes;
 use crate::access::Access;
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Write, Written};
+use crate::id::AccessId;
 use crate::identity::Authority;
 use crate::server::Control;
 use crate::store::{Sqlite, Store as _};
@@ -73,6 +75,8 @@ struct Inner {
     requests: Arc<Requests>,
     places: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// When a key of the store was used last, where that is newer than what the store says.
+    used: Arc<Mutex<BTreeMap<AccessId, Time>>>,
     /// The API's description, as it is sent.
     description: Arc<str>,
 }
@@ -87,6 +91,7 @@ pub fn router(state: State) -> Router {
         requests: Arc::default(),
         places: Arc::new(Semaphore::new(REQUESTS_MAX)),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        used: Arc::default(),
         description: described(document).to_pretty_json().unwrap_or_default().into(),
     };
     let routes = routes.fallback(nothing_there).method_not_allowed_fallback(not_that_way);

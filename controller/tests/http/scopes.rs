@@ -62,7 +62,8 @@ fn each_route_asks_for_its_scope_and_is_described() {
             let scope = scope.map(|scope| serde_json::to_value(scope).expect("JSON").as_str().expect("a word").to_owned());
             ((*method).to_owned(), (*path).to_owned(), scope)
         }).collect();
-        (described.sort(), table.sort());
+        described.sort();
+        table.sort();
         assert_eq!(described, table, "the description, and this table");
 
         let keys = [(Scope::Read, &fixture.reader), (Scope::Write, &fixture.writer), (Scope::Admin, &fixture.admin)];
