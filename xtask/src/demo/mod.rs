@@ -1,9 +1,10 @@
-//! `cargo xtask demo`: from two vendors' guides to nodes that enforce them, probed from both ends.
+//! `cargo xtask demo`: from two vendors' guides to nodes that enforce them, probed from both ends; then a fleet.
 //!
 //! In: `examples/`. Out: the story on stdout, and as its last line how many flows are as declared.
 //! Never: anything that outlives this program, a network of the machine's own, or a figure that was
 //! not probed.
 
+mod fleet;
 mod guides;
 mod matrix;
 mod session;
@@ -48,17 +49,19 @@ pub fn run() -> Result<()> {
     tally.add(verify(&stage)?);
     drop(stage);
 
-    println!("\nBoth platforms are gone again; it took {} s.", begun.elapsed().as_secs());
+    fleet::run(&ringwall)?;
+
+    println!("\nAll of it is gone again; it took {} s.", begun.elapsed().as_secs());
     println!("demo: {} flows as declared, {} not", tally.as_declared, tally.not);
     if tally.not == 0 && tally.as_declared > 0 { Ok(()) } else { Err("not every flow is as declared".into()) }
 }
 
-/// The program that the story is about, in the same profile as this one.
+/// The programs that the story is about, in the same profile as this one; the path of `ringwall`.
 fn build() -> Result<PathBuf> {
-    println!("Building `ringwall`.");
+    println!("Building `ringwall`, its controller and its agent.");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "ringwall-cli"]);
+    command.args(["build", "--quiet", "--package", "ringwall-cli", "--package", "ringwall-controller", "--package", "ringwall-agent"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
