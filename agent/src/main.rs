@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ringwall_agent::identity::{Enrolment, Identity, IdentityError, Progress};
-use ringwall_agent::{Settings, Shell};
+use ringwall_agent::{Settings, Shell, proof};
 use ringwall_node::kernel::Nft;
 use ringwall_node::reconciler::{Action, Event};
 use ringwall_packet::AddressSet;
@@ -122,8 +122,7 @@ async fn run(state: PathBuf) -> Result<()> {
         nft: Nft::find(std::env::var_os("PATH").as_deref())?,
         floor: floor(&facts),
         ways_in: Vec::new(),
-        // What the controller sends was proved there.
-        proof: |_, _| Ok(()),
+        proof,
         boot: boot()?,
         facts,
     };
