@@ -34,6 +34,17 @@ impl Refused {
     }
 }
 
+/// Characters of all diagnostics of a policy: whoever wrote so many mistakes mends some of them first.
+const DETAIL_MAX: usize = 200_000;
+
+fn bounded(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(DETAIL_MAX) {
+        text.truncate(at);
+        text.push_str("\n… and more");
+    }
+    text
+}
+
 fn log(error: &dyn Error) {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -87,7 +98,7 @@ impl From<store::Error> for Refused {
 impl From<ControlError> for Refused {
     fn from(error: ControlError) -> Self {
         match error {
-            ControlError::Policy(error @ rulesets::Error::Policy(_)) => Self::new(Code::Policy, error.to_string()),
+            ControlError::Policy(error @ rulesets::Error::Policy(_)) => Self::new(Code::Policy, bounded(error.to_string())),
             ControlError::Store(error) => error.into(),
             ControlError::NoRevision(_) => Self::new(Code::Missing, error.to_string()),
             ControlError::Nothing => Self::new(Code::Nothing, error.to_string()),

@@ -71,23 +71,27 @@ fn a_rollout_starts_pauses_goes_on_and_goes_back() {
         assert!(code == "policy" && detail.contains("policy.yaml:2"), "{code}: {detail}");
         let (code, _) = fixture.refused(&fixture.reader, "GET", "/api/v1/revisions/1/outdated", None).await;
         assert_eq!(code, "policy");
+        // However many mistakes there are, the answer has a bound.
+        commit(&fixture, &format!("rules:\n{}", "  - allow: nobody -> nowhere\n".repeat(5_000))).await;
+        let (code, detail) = fixture.refused(&fixture.reader, "GET", "/api/v1/revisions/2/outdated", None).await;
+        assert!(code == "policy" && detail.ends_with("… and more") && detail.len() < 1_000_000, "{}", detail.len());
         commit(&fixture, POLICY).await;
-        assert_eq!(fixture.get("/api/v1/revisions/2/outdated").await["nodes"], json!(["edge-1", "edge-2", "edge-3"]));
+        assert_eq!(fixture.get("/api/v1/revisions/3/outdated").await["nodes"], json!(["edge-1", "edge-2", "edge-3"]));
         for (body, part) in [
-            (json!({ "revision": 2, "canary": ["edge-9"] }), "no node `edge-9`"),
-            (json!({ "revision": 2, "percents": [0] }), "from 1 to 100"),
-            (json!({ "revision": 2, "percents": [101] }), "from 1 to 100"),
-            (json!({ "revision": 2, "waves": 2 }), "unknown field `waves`"),
+            (json!({ "revision": 3, "canary": ["edge-9"] }), "no node `edge-9`"),
+            (json!({ "revision": 3, "percents": [0] }), "from 1 to 100"),
+            (json!({ "revision": 3, "percents": [101] }), "from 1 to 100"),
+            (json!({ "revision": 3, "waves": 2 }), "unknown field `waves`"),
         ] {
             let (_, detail) = refused(body).await;
             assert!(detail.contains(part), "{part}: {detail}");
         }
-        let asked = json!({ "revision": 2, "canary": ["edge-2"], "percents": [1] });
+        let asked = json!({ "revision": 3, "canary": ["edge-2"], "percents": [1] });
         let (status, rollout) = fixture.ask(&fixture.writer, "POST", "/api/v1/rollouts", Some(asked)).await;
         assert_eq!(status, StatusCode::CREATED, "{rollout}");
         let waves: Vec<_> = rollout["waves"].as_array().expect("waves").iter().map(|wave| wave["nodes"].clone()).collect();
         assert_eq!(waves, [json!(["edge-2"]), json!(["edge-1"]), json!(["edge-3"])]);
-        let (code, _) = refused(json!({ "revision": 2 })).await;
+        let (code, _) = refused(json!({ "revision": 3 })).await;
         assert_eq!(code, "rollout_active");
         let command = async |verb: &str, body: Option<Value>| fixture.ask(&fixture.writer, "POST", &format!("/api/v1/rollouts/1/{verb}"), body).await.0;
         assert_eq!(command("resume", None).await, StatusCode::CONFLICT);
