@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use ringwall_ruleset::nftables::{Confirm, Generation, Installed, Loading, prove, transaction};
+use ringwall_ruleset::nftables::{Confirm, Generation, Installed, Loading, body, body_of_lists, prove, transaction};
 use ringwall_ruleset::{Effect, Entry, Forward, Ruleset};
 
 use mutants::{filter_of, mutants, same};
@@ -70,6 +70,17 @@ proptest! {
             if let Err(error) = prove(&ruleset, &loading) {
                 panic!("{generation} {confirm:?}: {error}\n{ruleset:?}\n{text}");
             }
+        }
+    }
+
+    /// What does not fit into maps stands as one line per entry and box.
+    #[test]
+    fn lists_are_proved(ruleset in ruleset(8)) {
+        let (generation, installed, confirm) = (Generation(10), older(), Confirm::Within(60));
+        let text = transaction(&ruleset, generation, &installed, confirm);
+        let text = text.replace(&body(&ruleset, generation), &body_of_lists(&ruleset, generation));
+        if let Err(error) = prove(&ruleset, &Loading { text: &text, generation, installed: &installed, confirm }) {
+            panic!("{error}\n{ruleset:?}\n{text}");
         }
     }
 
