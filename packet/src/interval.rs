@@ -286,13 +286,19 @@ impl<P: Point> IntervalSet<P> {
     }
 
     pub fn is_subset(&self, other: &Self) -> bool {
-        self.same_allocation(other) || self.intervals().iter().all(|interval| {
+        if let (Intervals::One(a), Intervals::One(b)) = (&self.0, &other.0) {
+            return b.first <= a.first && a.last <= b.last;
+        }
+        other.is_full() || self.same_allocation(other) || self.intervals().iter().all(|interval| {
             let after = other.intervals().partition_point(|candidate| candidate.first <= interval.first);
             after > 0 && other.intervals()[after - 1].last >= interval.last
         })
     }
 
     pub fn is_disjoint(&self, other: &Self) -> bool {
+        if let (Intervals::One(a), Intervals::One(b)) = (&self.0, &other.0) {
+            return a.last < b.first || b.last < a.first;
+        }
         let (mut left, mut right) = (self.near(other).iter().peekable(), other.near(self).iter().peekable());
         while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
             if a.intersection(**b).is_some() {
