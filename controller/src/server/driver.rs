@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwall_protocol::{Place, wire};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::Status;
 
 use crate::audit::{Actor, Audited};
@@ -62,11 +62,13 @@ pub struct Control<S> {
     clock: fn() -> Time,
     /// Where nodes reach a controller.
     controllers: Arc<[SocketAddr]>,
+    /// One at a time compiles what is rolled out, so that the last one has the newest rows.
+    refreshing: Arc<Mutex<()>>,
 }
 
 impl<S> Clone for Control<S> {
     fn clone(&self) -> Self {
-        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock, controllers: self.controllers.clone() }
+        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock, controllers: self.controllers.clone(), refreshing: self.refreshing.clone() }
     }
 }
 
@@ -74,7 +76,7 @@ impl<S> Clone for Control<S> {
 pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time, controllers: Vec<SocketAddr>) -> Result<Control<S>, store::Error> {
     let core = load(&*store, clock()).await?;
     let (told, incoming) = mpsc::channel(EVENTS);
-    let control = Control { told, store, clock, controllers: controllers.into() };
+    let control = Control { told, store, clock, controllers: controllers.into(), refreshing: Arc::default() };
     tokio::spawn(run(core, incoming, control.clone().into()));
     control.refresh().await;
     Ok(control)
@@ -122,18 +124,19 @@ struct Weak<S> {
     store: Arc<S>,
     clock: fn() -> Time,
     controllers: Arc<[SocketAddr]>,
+    refreshing: Arc<Mutex<()>>,
 }
 
 impl<S> From<Control<S>> for Weak<S> {
-    fn from(Control { told, store, clock, controllers }: Control<S>) -> Self {
-        Self { told: told.downgrade(), store, clock, controllers }
+    fn from(Control { told, store, clock, controllers, refreshing }: Control<S>) -> Self {
+        Self { told: told.downgrade(), store, clock, controllers, refreshing }
     }
 }
 
 impl<S> Weak<S> {
     fn upgrade(&self) -> Option<Control<S>> {
-        let (store, controllers) = (self.store.clone(), self.controllers.clone());
-        Some(Control { told: self.told.upgrade()?, store, clock: self.clock, controllers })
+        let (store, controllers, refreshing) = (self.store.clone(), self.controllers.clone(), self.refreshing.clone());
+        Some(Control { told: self.told.upgrade()?, store, clock: self.clock, controllers, refreshing })
     }
 }
 
@@ -237,12 +240,15 @@ impl<S: Store> Control<S> {
         if let Some(agent) = row {
             self.told(Told::Event(Event::Agent(agent))).await?;
         }
-        self.refresh().await;
+        // It may take a while; whoever made the change need not wait for it.
+        let control = self.clone();
+        tokio::spawn(async move { control.refresh().await });
         Ok(())
     }
 
     /// Compiles what is rolled out with the nodes of now, for those that come later.
     pub async fn refresh(&self) {
+        let _turn = self.refreshing.lock().await;
         if let Err(error) = self.try_refresh().await {
             tracing::warn!(%error, "what is rolled out does not compile with the nodes of now");
         }
