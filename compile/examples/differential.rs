@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+#[allow(dead_code, reason = "the test has a part more")]
 #[path = "../tests/differential/campaign/mod.rs"]
 mod campaign;
 
