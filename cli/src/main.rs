@@ -107,16 +107,21 @@ enum Command {
     /// Load the confirmed ruleset; the unit file runs this before the network is up.
     Restore(apply::RestoreArgs),
     /// Of a fleet: the words that let nodes in.
+    #[command(after_help = "Examples:\n  ringwall token create --labels role=primary --prefix 192.0.2.0/24\n  ringwall token list")]
     Token(fleet::TokenArgs),
     /// Of a fleet: let a node in, say where it stands, put it out.
+    #[command(after_help = "Examples:\n  ringwall node approve vault-1\n  ringwall node revoke vault-1 --reason 'the machine was sold'")]
     Node(fleet::NodeArgs),
     /// Of a fleet: commit a policy, and see what was committed.
+    #[command(after_help = "Examples:\n  ringwall revision commit policy/\n  ringwall revision list")]
     Revision(fleet::RevisionArgs),
     /// Of a fleet: bring a revision to its nodes, in waves, and back.
+    #[command(after_help = "Examples:\n  ringwall rollout start 7 --wait\n  ringwall rollout status")]
     Rollout(fleet::RolloutArgs),
     /// Of a fleet: what happened, and what happens.
     Events(fleet::EventsArgs),
     /// Of a fleet: keys to the controller's API.
+    #[command(after_help = "Examples:\n  ringwall key create ci --scopes read,write --for 90d > ci.key\n  ringwall key list")]
     Key(fleet::KeyArgs),
     /// Of a fleet: who changed what.
     Audit(fleet::AuditArgs),
