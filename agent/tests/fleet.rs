@@ -91,7 +91,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new() -> Self {
+    async fn new(name: &str) -> Self {
         let nodes = [
             ("controller", vec![address("192.0.2.1")]),
             ("web-1", vec![address("192.0.2.11")]),
@@ -99,7 +99,7 @@ impl Rig {
             ("user", vec![address("198.51.100.9")]),
         ];
         let lab = Lab::start(&Topology::star("router", [address("192.0.2.254")], nodes)).expect("a laboratory");
-        let path = std::env::temp_dir().join(format!("ringwall-fleet-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("ringwall-fleet-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a folder");
         let store = Arc::new(Sqlite::open(&path.join("store.db"), Keep::default()).await.expect("a store"));
@@ -175,7 +175,11 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), looking).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+        if tokio::time::timeout(Duration::from_secs(60), looking).await.is_err() {
+            let mut read = self.store.read().await.expect("a snapshot");
+            let (rollouts, assignments) = (read.rollouts(None, 2).await, read.assignments().await);
+            panic!("not in time: {what}: {rollouts:#?} {assignments:#?}");
+        }
     }
 
     async fn roll(&self, running: &Serving, revision: RevisionNumber) {
@@ -210,6 +214,27 @@ impl Rig {
         }
     }
 
+    /// The newest rollout's state, once it is over.
+    async fn over(&self) -> State {
+        let mut state = None;
+        let found = async {
+            while state.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let rollouts = self.store.read().await.expect("a snapshot").rollouts(None, 1).await.expect("rows");
+                state = rollouts.into_iter().map(|rollout| rollout.state).find(State::is_final);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), found).await.expect("it is over in time");
+        state.expect("it is over")
+    }
+
+    /// The number of the revision that a node's newest confirmed assignment is of.
+    async fn enforces(&self, node: &str) -> Option<RevisionNumber> {
+        let name: NodeName = node.parse().expect("a name");
+        let newest = self.store.read().await.ok()?.assignments().await.ok()?.into_iter().rfind(|newest| newest.node == name)?;
+        (newest.state == ringwall_controller::assignment::State::Confirmed).then_some(newest.revision)
+    }
+
     fn nft(&self, node: &str, command: &[&str]) -> String {
         self.lab.host(node).expect("a host").output("nft", command, "").expect("nft runs")
     }
@@ -218,7 +243,7 @@ impl Rig {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_enforces_heals_and_outlives_its_controller() {
     assert!(Path::new(AGENT).exists());
-    let rig = Rig::new().await;
+    let rig = Rig::new("whole").await;
     let running = rig.controller().await;
     let token = rig.token(2).await;
     for node in ["web-1", "web-2"] {
@@ -258,4 +283,105 @@ async fn a_fleet_enforces_heals_and_outlives_its_controller() {
     rig.roll(&running, revision).await;
     eprintln!("a change was on both nodes after {} ms, in two waves", begun.elapsed().as_millis());
     rig.is_as_declared(&[80, 81]).await;
+}
+
+/// A policy that cuts the nodes off from their controller.
+const CUT_OFF: &str = "\
+groups:
+  web: { labels: { role: web } }
+  users: { addresses: [198.51.100.9] }
+rules:
+  - { allow: users -> web, services: [http, tcp/81] }
+  - { deny: web -> any }
+";
+
+fn by_hand() -> Actor {
+    Actor::Local("root".into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rx_02_a_policy_that_cuts_the_controller_is_rolled_back_and_reported() {
+    let rig = Rig::new("rx02").await;
+    let running = rig.controller().await;
+    let token = rig.token(2).await;
+    for node in ["web-1", "web-2"] {
+        rig.enrol(node, &token).await;
+    }
+    let _agents = (rig.start("web-1"), rig.start("web-2"));
+    rig.all_are_connected(&running).await;
+    let good = rig.commit(POLICY).await;
+    rig.roll(&running, good).await;
+    let bad = rig.commit(CUT_OFF).await;
+    running.control.start_rollout(by_hand(), bad, Waves { window: 5, ..Waves::default() }).await.expect("a rollout");
+    let State::Stopped { reason, rolled_back: true } = rig.over().await else { panic!("it is rolled back") };
+    assert!(reason.starts_with("web-1: "), "{reason}");
+    rig.all_are_connected(&running).await;
+    rig.is_as_declared(&[80]).await;
+    assert_eq!(rig.enforces("web-2").await, Some(good), "the second node never had it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rx_03_a_node_that_was_away_comes_back_to_the_last_revision() {
+    let rig = Rig::new("rx03").await;
+    let running = rig.controller().await;
+    let token = rig.token(2).await;
+    for node in ["web-1", "web-2"] {
+        rig.enrol(node, &token).await;
+    }
+    let (_first, second) = (rig.start("web-1"), rig.start("web-2"));
+    rig.all_are_connected(&running).await;
+    let revision = rig.commit(POLICY).await;
+    rig.roll(&running, revision).await;
+    drop(second);
+    rig.until("it is missed", async |_| (running.control.connected().await.expect("an answer").len() == 1).then_some(())).await;
+    // Five revisions; a rollout ends without the one that is away, once that had the time of a trial.
+    let mut last = revision;
+    for port in 82..87 {
+        last = rig.commit(&POLICY.replace("[http]", &format!("[http, tcp/81, tcp/{port}]"))).await;
+        running.control.start_rollout(by_hand(), last, Waves { window: 5, ..Waves::default() }).await.expect("a rollout");
+        rig.until("the one that is there has it", async |_| (rig.enforces("web-1").await == Some(last)).then_some(())).await;
+        if port < 86 {
+            running.control.roll_back(by_hand(), "the next one follows".into()).await.expect("it is under way");
+            rig.over().await;
+            rig.until("it is back", async |_| (rig.enforces("web-1").await == Some(revision)).then_some(())).await;
+        }
+    }
+    let _second = rig.start("web-2");
+    rig.until("it has the last one", async |_| (rig.enforces("web-2").await == Some(last)).then_some(())).await;
+    assert_eq!(rig.over().await, State::Done);
+    rig.is_as_declared(&[80, 81]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rx_04_nodes_enforce_without_a_controller_and_rx_05_all_changes_are_in_the_audit_log() {
+    let rig = Rig::new("rx04").await;
+    let running = rig.controller().await;
+    let token = rig.token(2).await;
+    for node in ["web-1", "web-2"] {
+        rig.enrol(node, &token).await;
+    }
+    let (first, second) = (rig.start("web-1"), rig.start("web-2"));
+    rig.all_are_connected(&running).await;
+    let revision = rig.commit(POLICY).await;
+    rig.roll(&running, revision).await;
+    let rules = |node: &str| rig.nft(node, &["-s", "list", "table", "inet", "ringwall"]);
+    let before = rules("web-1");
+    drop(running);
+    drop((first, second));
+    let _agents = (rig.start("web-1"), rig.start("web-2"));
+    rig.is_as_declared(&[80]).await;
+    assert_eq!(rules("web-1"), before, "an agent that starts without a controller leaves what is there");
+    // Also after a reboot: nothing of it is left in the kernel, and the agent finds it on its disk.
+    rig.nft("web-1", &["delete", "table", "inet", "ringwall"]);
+    rig.until("it is enforced again", async |_| (!rig.is_open("web-1", 81).await).then_some(())).await;
+    rig.is_as_declared(&[80]).await;
+
+    let log = rig.store.read().await.expect("a snapshot").audit(Default::default(), 1_000).await.expect("rows");
+    let changes = |name: &str| log.iter().filter(|entry| entry.change == name).count();
+    for (name, least) in [("found", 1), ("create_token", 1), ("enrol", 2), ("commit", 1), ("start_rollout", 1), ("assign", 2), ("step_rollout", 2)] {
+        assert!(changes(name) >= least, "{name}: {}", changes(name));
+    }
+    let step = log.iter().find(|entry| entry.change == "step_rollout").expect("an entry");
+    assert_eq!(step.who, Actor::Controller);
+    assert!(step.before.is_some() && step.after.is_some() && step.before != step.after);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ringwall_protocol as protocol;
 use ringwall_protocol::{OnDrift, OnTighten, ToAgent};
 
-use super::{Core, Kept, Pending, SessionId, WINDOW};
+use super::{Core, Kept, Pending, SessionId};
 use crate::assignment::{NewAssignment, State};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
@@ -81,7 +81,7 @@ impl Core {
             revision: newest.revision.to_string(),
             digest: newest.digest.0,
             ruleset: newest.ruleset.to_vec().into(),
-            window: WINDOW,
+            window: self.window,
             on_drift: OnDrift::Heal,
             on_tighten: OnTighten::Cut,
         };

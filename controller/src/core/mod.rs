@@ -17,7 +17,7 @@ mod delivery;
 mod session;
 mod waves;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ringwall_protocol as protocol;
@@ -88,7 +88,7 @@ pub enum Event {
     /// `is_rolled_out`, nodes that are new get theirs at once.
     Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, is_rolled_out: bool },
     /// A rollout of what is wanted, in the waves that [`Core::waves`] made; it is kept already.
-    Began(Rollout),
+    Began { rollout: Rollout, window: u32 },
     Pause { actor: Actor, reason: String },
     Resume { actor: Actor },
     /// Ends the rollout, and takes its nodes back.
@@ -150,8 +150,12 @@ pub struct Core {
     is_resumed: bool,
     /// Assignments of the rollout.
     given: BTreeMap<NodeName, AssignmentNumber>,
+    /// What operators want of the rollout, each to be done when the step before is kept.
+    commands: VecDeque<Event>,
     /// How often each node was given what it had before.
     attempts: BTreeMap<NodeName, u32>,
+    /// Seconds that a trial lasts, as the last rollout says.
+    window: u32,
     /// When a laggard was given what the others have.
     tried: BTreeMap<NodeName, Time>,
     /// The wave that was given out last, and when.
@@ -173,7 +177,9 @@ impl Core {
             is_resumed: rows.rollout.is_some(),
             rollout: rows.rollout,
             given: BTreeMap::new(),
+            commands: VecDeque::new(),
             attempts: BTreeMap::new(),
+            window: WINDOW,
             tried: BTreeMap::new(),
             wave_began: None,
             writes: BTreeMap::new(),
@@ -208,14 +214,14 @@ impl Core {
                 let answer = self.may_confirm(agent, &confirm);
                 self.actions.push(Action::Answer { ask, answer });
             }
+            // It was compiled before the rollout began that goes on now.
+            Event::Wanted { revision, .. } if self.rollout.as_ref().is_some_and(|rollout| rollout.revision != revision) => {}
             Event::Wanted { revision, rulesets, is_rolled_out } => {
                 let digests = rulesets.iter().map(|(node, bytes)| (node.clone(), Digest::of(bytes))).collect();
                 self.wanted = Some(Wanted { revision, rulesets, digests, is_rolled_out });
             }
-            Event::Began(rollout) => self.began(rollout),
-            Event::Pause { actor, reason } => self.pause(actor, reason),
-            Event::Resume { actor } => self.resume(actor),
-            Event::RollBack { actor, reason } => self.roll_back(actor, reason),
+            Event::Began { rollout, window } => self.began(rollout, window),
+            command @ (Event::Pause { .. } | Event::Resume { .. } | Event::RollBack { .. }) => self.commands.push_back(command),
             Event::Written { id, result } => self.written(id, result),
             Event::Tick => self.beat(),
         }
@@ -232,6 +238,11 @@ impl Core {
     /// A node's newest assignment, and whether the node is connected.
     pub fn node(&self, name: &NodeName) -> Option<(Option<&Kept>, bool)> {
         self.nodes.get(name).map(|node| (node.newest.as_ref(), node.session.is_some()))
+    }
+
+    /// The revision whose rulesets are known.
+    pub fn wanted(&self) -> Option<RevisionNumber> {
+        self.wanted.as_ref().map(|wanted| wanted.revision)
     }
 
     /// Whether the node has confirmed just this.

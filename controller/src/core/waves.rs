@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Core, Kept, LATE, Pending, WINDOW};
+use super::{Core, Event, Kept, LATE, Pending, WINDOW};
 use crate::assignment::State as Progress;
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Write};
@@ -29,11 +29,13 @@ pub struct Waves {
     pub canary: BTreeSet<NodeName>,
     /// Percent of the nodes in each wave after it but the last, at least one node.
     pub percents: Vec<u8>,
+    /// Seconds that a trial lasts on each node, within [`ringwall_protocol::WINDOW`].
+    pub window: u32,
 }
 
 impl Default for Waves {
     fn default() -> Self {
-        Self { canary: BTreeSet::new(), percents: vec![10] }
+        Self { canary: BTreeSet::new(), percents: vec![10], window: WINDOW }
     }
 }
 
@@ -71,26 +73,28 @@ impl Core {
         Some((wanted.revision, waves.of(&self.outdated(), &self.connected_nodes())))
     }
 
-    pub(super) fn began(&mut self, rollout: Rollout) {
+    pub(super) fn began(&mut self, rollout: Rollout, window: u32) {
+        let within = ringwall_protocol::WINDOW;
+        self.window = window.clamp(*within.start(), *within.end());
         self.given.clear();
         self.attempts.clear();
         self.is_resumed = false;
         self.rollout = Some(rollout);
     }
 
-    pub(super) fn pause(&mut self, actor: Actor, reason: String) {
+    fn pause(&mut self, actor: Actor, reason: String) {
         let Some(Rollout { state: State::Running { wave }, results, .. }) = &self.rollout else { return };
         let (wave, results) = (*wave, results.clone());
         self.step_rollout(actor, State::Paused { wave, reason }, results);
     }
 
-    pub(super) fn resume(&mut self, actor: Actor) {
+    fn resume(&mut self, actor: Actor) {
         let Some(Rollout { state: State::Paused { wave, .. }, results, .. }) = &self.rollout else { return };
         let (wave, results) = (*wave, results.clone());
         self.step_rollout(actor, State::Running { wave }, results);
     }
 
-    pub(super) fn roll_back(&mut self, actor: Actor, reason: String) {
+    fn roll_back(&mut self, actor: Actor, reason: String) {
         let Some(rollout) = self.rollout.as_ref().filter(|rollout| !matches!(rollout.state, State::RollingBack { .. })) else { return };
         let results = rollout.results.clone();
         self.step_rollout(actor, State::RollingBack { reason }, results);
@@ -122,6 +126,16 @@ impl Core {
 
     /// Starts what is due.
     pub(super) fn advance(&mut self) {
+        while !self.is_writing()
+            && let Some(command) = self.commands.pop_front()
+        {
+            match command {
+                Event::Pause { actor, reason } => self.pause(actor, reason),
+                Event::Resume { actor } => self.resume(actor),
+                Event::RollBack { actor, reason } => self.roll_back(actor, reason),
+                _ => {}
+            }
+        }
         if self.is_writing() {
             return;
         }
@@ -215,7 +229,7 @@ impl Core {
     /// Those that are not there had the time of a trial to come.
     fn is_late(&self, wave: usize) -> bool {
         match self.wave_began {
-            Some((began, at)) if began == wave => self.now.since(at).as_secs() > u64::from(WINDOW) + LATE,
+            Some((began, at)) if began == wave => self.now.since(at).as_secs() > u64::from(self.window) + LATE,
             // Begun before this controller was started.
             _ => true,
         }

@@ -51,7 +51,7 @@ pub async fn start(
     if let Some(stranger) = canary.difference(&known).next() {
         return Err(Refused::missing("node", stranger));
     }
-    let waves = Waves { canary, percents: asked.percents };
+    let waves = Waves { canary, percents: asked.percents, ..Waves::default() };
     let rollout = to_the_end(async move {
         let who = Actor::Access(key.id);
         Ok(inner.state.control.start_rollout(who, RevisionNumber(asked.revision), waves).await?)

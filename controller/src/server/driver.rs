@@ -87,8 +87,9 @@ async fn load<S: Store>(store: &S, now: Time) -> Result<Core, store::Error> {
     let fleet = read.fleet().await?.ok_or(store::Error::Missing { kind: "fleet", key: String::new() })?;
     let rollout = read.active_rollout().await?;
     let mut rows = crate::core::Rows { agents: read.agents().await?, rollout, ..Default::default() };
-    for newest in read.assignments().await? {
-        let node = newest.node.clone();
+    // In the order of their numbers: the last one of a node is its newest.
+    let newest: BTreeMap<NodeName, _> = read.assignments().await?.into_iter().map(|row| (row.node.clone(), row)).collect();
+    for (node, newest) in newest {
         let mut confirmed: Option<RevisionNumber> = None;
         for number in (1..=newest.number.0).rev().map(crate::id::AssignmentNumber) {
             // Only the newest few are kept, and those that a node may go back to.
@@ -255,7 +256,13 @@ impl<S: Store> Control<S> {
     }
 
     async fn try_refresh(&self) -> Result<(), ControlError> {
-        if self.look(|core| core.rollout().is_some()).await? {
+        let (active, wanted) = self.look(|core| (core.rollout().map(|rollout| rollout.revision), core.wanted())).await?;
+        if let Some(revision) = active {
+            // Begun before this controller was started: what it brings is not known yet.
+            if wanted != active {
+                let rulesets = self.compile(revision).await?;
+                self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: false })).await?;
+            }
             return Ok(());
         }
         let done = {
@@ -282,24 +289,30 @@ impl<S: Store> Control<S> {
 
     /// Brings a revision to all nodes that don't have it, wave by wave.
     pub async fn start_rollout(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
-        let rulesets = self.compile(revision).await?;
+        let rollout = {
+            let _turn = self.refreshing.lock().await;
+            self.begin(who, revision, waves).await
+        };
+        if rollout.is_err() {
+            // What is rolled out is wanted as before.
+            let control = self.clone();
+            tokio::spawn(async move { control.refresh().await });
+        }
+        rollout
+    }
+
+    async fn begin(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
+        let (rulesets, window) = (self.compile(revision).await?, waves.window);
         self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: false })).await?;
         let (revision, waves) = self.look(move |core| core.waves(&waves)).await?.ok_or(ControlError::NoRevision(revision))?;
         if waves.is_empty() {
             return Err(ControlError::Nothing);
         }
         let change = Change::StartRollout { revision, waves };
-        let written = self.store.write(vec![Write::Change(Audited { who, at: (self.clock)(), change })]).await;
-        let written = match written {
-            Ok(written) => written,
-            Err(error) => {
-                self.refresh().await;
-                return Err(error.into());
-            }
-        };
+        let written = self.store.write(vec![Write::Change(Audited { who, at: (self.clock)(), change })]).await?;
         let [Written::Rollout(number)] = written[..] else { return Err(ControlError::Nothing) };
         let rollout = self.store.read().await?.rollout(number).await?.ok_or(ControlError::NoRollout)?;
-        self.told(Told::Event(Event::Began(rollout.clone()))).await?;
+        self.told(Told::Event(Event::Began { rollout: rollout.clone(), window })).await?;
         Ok(rollout)
     }
 

@@ -294,12 +294,12 @@ impl World {
     fn roll(&mut self, revision: u64, text: &str) {
         let count = self.nodes.len();
         self.step(Event::Wanted { revision: RevisionNumber(revision), rulesets: rulesets(count, text), is_rolled_out: false });
-        let waves = Waves { canary: BTreeSet::new(), percents: vec![30] };
+        let waves = Waves { canary: BTreeSet::new(), percents: vec![30], ..Waves::default() };
         let (revision, waves) = self.core.waves(&waves).expect("something is wanted");
         self.keep(Change::StartRollout { revision, waves });
         let rollout = self.runtime.block_on(async { self.store.read().await.expect("a snapshot").active_rollout().await.expect("a row") });
         if let Some(rollout) = rollout {
-            self.step(Event::Began(rollout));
+            self.step(Event::Began { rollout, window: 60 });
         }
     }
 
@@ -378,7 +378,7 @@ fn the_first_wave_is_one_node_and_those_that_are_away_come_last() {
     let waves = Waves::default().of(&nodes, &connected);
     assert_eq!(waves.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 2, 17]);
     assert!(connected.is_superset(&waves[0]) && connected.is_superset(&waves[1]));
-    let named = Waves { canary: [name(3)].into(), percents: vec![] }.of(&nodes, &connected);
+    let named = Waves { canary: [name(3)].into(), percents: vec![], ..Waves::default() }.of(&nodes, &connected);
     assert_eq!((named[0].clone(), named.len()), ([name(3)].into(), 2));
     assert!(Waves::default().of(&BTreeSet::new(), &connected).is_empty());
 }
