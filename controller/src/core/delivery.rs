@@ -70,9 +70,11 @@ impl Core {
 
     /// Sends a node its newest assignment, if somebody is there to take it.
     pub(super) fn deliver(&mut self, name: &NodeName) {
-        let is_approved = self.agents.values().any(|agent| agent.node == *name && agent.standing == crate::agent::Standing::Approved);
-        let Some(node) = self.nodes.get(name).filter(|_| is_approved) else { return };
+        let Some(node) = self.nodes.get(name) else { return };
         let (Some(session), Some(newest)) = (node.session, &node.newest) else { return };
+        if !self.is_approved(session) {
+            return;
+        }
         if matches!(newest.state, State::Refused(_) | State::Fell(_)) {
             return;
         }

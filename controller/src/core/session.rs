@@ -169,7 +169,14 @@ impl Core {
     }
 
     fn session_of(&self, agent: AgentId) -> Option<SessionId> {
-        self.sessions.iter().find(|(_, session)| session.agent == agent).map(|(id, _)| *id)
+        let id = self.nodes.get(&self.agents.get(&agent)?.node)?.session?;
+        self.sessions.get(&id).is_some_and(|session| session.agent == agent).then_some(id)
+    }
+
+    /// Whether the agent at the other end gets anything.
+    pub(super) fn is_approved(&self, id: SessionId) -> bool {
+        let agent = self.sessions.get(&id).and_then(|session| self.agents.get(&session.agent));
+        agent.is_some_and(|agent| agent.standing == Standing::Approved)
     }
 
     /// Whether the agent may make what it has on trial its own.

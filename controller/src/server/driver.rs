@@ -3,7 +3,7 @@
 //! In: events, operators' commands. Out: transactions carried out, messages handed to streams, answers. Never: a
 //! wait of the core for the store or for an agent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,37 +170,37 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
             },
         };
         let rollout_before = core.rollout().map(|rollout| rollout.number);
-        let mut gone = Vec::new();
-        for action in core.step(clock(), event) {
-            match action {
-                Action::Send { id, message } => {
-                    // A stream whose queue is full is behind by more than it could want.
-                    if streams.get(&id).is_some_and(|stream| stream.try_send(Ok(message.into())).is_err()) {
-                        streams.remove(&id);
-                        gone.push(id);
+        // A stream that is found to be behind is an event of its own, with all that follows from it.
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in core.step(clock(), event) {
+                match action {
+                    Action::Send { id, message } => {
+                        // A stream whose queue is full is behind by more than it could want.
+                        if streams.get(&id).is_some_and(|stream| stream.try_send(Ok(message.into())).is_err()) {
+                            streams.remove(&id);
+                            events.push_back(Event::Gone { id });
+                        }
                     }
-                }
-                // The stream ends when what was sent before is through.
-                Action::Close { id } => drop(streams.remove(&id)),
-                Action::Write { id, parts } => {
-                    let (store, back) = (store.clone(), back.clone());
-                    tokio::spawn(async move {
-                        let result = store.write(parts).await.map_err(|error| {
-                            tracing::error!(%error, "a change was not kept");
-                            error.to_string()
+                    // The stream ends when what was sent before is through.
+                    Action::Close { id } => drop(streams.remove(&id)),
+                    Action::Write { id, parts } => {
+                        let (store, back) = (store.clone(), back.clone());
+                        tokio::spawn(async move {
+                            let result = store.write(parts).await.map_err(|error| {
+                                tracing::error!(%error, "a change was not kept");
+                                error.to_string()
+                            });
+                            tell(&back, Event::Written { id, result }).await;
                         });
-                        tell(&back, Event::Written { id, result }).await;
-                    });
-                }
-                Action::Answer { ask, answer } => {
-                    if let Some(waiting) = asked.remove(&ask) {
-                        let _ = waiting.send(answer);
+                    }
+                    Action::Answer { ask, answer } => {
+                        if let Some(waiting) = asked.remove(&ask) {
+                            let _ = waiting.send(answer);
+                        }
                     }
                 }
             }
-        }
-        for id in gone {
-            core.step(clock(), Event::Gone { id });
         }
         // What a rollout did not bring is wanted no longer; what was before is.
         if rollout_before.is_some() && core.rollout().is_none()

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwall_controller::agent::{Agent, Keys, Place, Standing};
-use ringwall_controller::assignment;
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write, Written};
 use ringwall_controller::core::{Action, Core, Event, Rows, SessionId, Waves, WriteId};
@@ -396,6 +395,4 @@ fn who_is_revoked_is_told_and_let_go() {
     world.step(Event::Asked { ask: 9, agent: agent(0).id, confirm });
     assert!(world.answers[&9].is_err());
     assert!(world.core.node(&name(0)).is_some_and(|(newest, is_connected)| newest.is_none() && !is_connected));
-    // A final state of an assignment is never left.
-    assert!(!assignment::State::Confirmed.may_become(&assignment::State::Trial));
 }
