@@ -63,7 +63,7 @@ impl Core {
         for ((node, kept), (of, number)) in given.into_iter().zip(numbers) {
             debug_assert_eq!(node, *of);
             self.nodes.entry(node.clone()).or_default().newest = Some(Kept { number: *number, ..kept });
-            self.noted(&node, *number);
+            self.given.insert(node.clone());
             self.deliver(&node);
         }
     }

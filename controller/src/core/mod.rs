@@ -89,12 +89,20 @@ pub enum Event {
     Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, is_rolled_out: bool },
     /// A rollout of what is wanted, in the waves that [`Core::waves`] made; it is kept already.
     Began { rollout: Rollout, window: u32 },
-    Pause { actor: Actor, reason: String },
-    Resume { actor: Actor },
-    /// Ends the rollout, and takes its nodes back.
-    RollBack { actor: Actor, reason: String },
+    /// Done when the step before is kept.
+    Ordered { actor: Actor, command: Command },
     Written { id: WriteId, result: Result<Vec<Written>, String> },
     Tick,
+}
+
+/// What an operator wants of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// No further wave begins.
+    Pause { reason: String },
+    Resume,
+    /// Ends the rollout, and takes its nodes back.
+    RollBack { reason: String },
 }
 
 #[derive(Debug, PartialEq)]
@@ -148,10 +156,10 @@ pub struct Core {
     rollout: Option<Rollout>,
     /// The rollout was begun before this controller was started.
     is_resumed: bool,
-    /// Assignments of the rollout.
-    given: BTreeMap<NodeName, AssignmentNumber>,
+    /// Nodes that were given something since the rollout began.
+    given: BTreeSet<NodeName>,
     /// What operators want of the rollout, each to be done when the step before is kept.
-    commands: VecDeque<Event>,
+    commands: VecDeque<(Actor, Command)>,
     /// How often each node was given what it had before.
     attempts: BTreeMap<NodeName, u32>,
     /// Seconds that a trial lasts, as the last rollout says.
@@ -161,6 +169,8 @@ pub struct Core {
     /// The wave that was given out last, and when.
     wave_began: Option<(usize, Time)>,
     writes: BTreeMap<WriteId, Pending>,
+    /// The store could not keep something: nothing more is asked of it until the next tick.
+    is_stalled: bool,
     last_write: u64,
     now: Time,
     actions: Vec<Action>,
@@ -176,13 +186,14 @@ impl Core {
             wanted: None,
             is_resumed: rows.rollout.is_some(),
             rollout: rows.rollout,
-            given: BTreeMap::new(),
+            given: BTreeSet::new(),
             commands: VecDeque::new(),
             attempts: BTreeMap::new(),
             window: WINDOW,
             tried: BTreeMap::new(),
             wave_began: None,
             writes: BTreeMap::new(),
+            is_stalled: false,
             last_write: 0,
             now,
             actions: Vec::new(),
@@ -223,9 +234,12 @@ impl Core {
                 self.wanted = Some(Wanted { revision, rulesets, digests, is_rolled_out });
             }
             Event::Began { rollout, window } => self.began(rollout, window),
-            command @ (Event::Pause { .. } | Event::Resume { .. } | Event::RollBack { .. }) => self.commands.push_back(command),
+            Event::Ordered { actor, command } => self.commands.push_back((actor, command)),
             Event::Written { id, result } => self.written(id, result),
-            Event::Tick => self.beat(),
+            Event::Tick => {
+                self.is_stalled = false;
+                self.beat();
+            }
         }
         if !is_beat {
             self.advance();
@@ -281,7 +295,7 @@ impl Core {
             (Pending::Step(rollout), Ok(_)) => self.rollout = Some(*rollout),
             (Pending::Assign(given), Ok(written)) => self.assigned(given, &written),
             // Nothing was sent; the next tick tries again.
-            (Pending::Step(_) | Pending::Assign(_), Err(_)) => {}
+            (Pending::Step(_) | Pending::Assign(_), Err(_)) => self.is_stalled = true,
         }
     }
 

@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Core, Event, Kept, LATE, Pending, WINDOW};
+use super::{Command, Core, Kept, LATE, Pending, WINDOW};
 use crate::assignment::State as Progress;
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Write};
-use crate::id::{AssignmentNumber, NodeName, RevisionNumber};
+use crate::id::{NodeName, RevisionNumber};
 use crate::rollout::{Outcome, Results, Rollout, State};
 
 /// So often a node is given what it had before, when a rollout goes back.
@@ -111,11 +111,6 @@ impl Core {
         self.write(Pending::Step(Box::new(next)), vec![part]);
     }
 
-    /// The node has a number of its own now: it is in its wave's results.
-    pub(super) fn noted(&mut self, node: &NodeName, number: AssignmentNumber) {
-        self.given.insert(node.clone(), number);
-    }
-
     /// Whether the node's newest assignment is one that the rollout takes back.
     pub(super) fn goes_back_from(&self, node: &NodeName, newest: &Kept) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| {
@@ -127,16 +122,16 @@ impl Core {
     /// Starts what is due.
     pub(super) fn advance(&mut self) {
         while !self.is_writing()
-            && let Some(command) = self.commands.pop_front()
+            && !self.is_stalled
+            && let Some((actor, command)) = self.commands.pop_front()
         {
             match command {
-                Event::Pause { actor, reason } => self.pause(actor, reason),
-                Event::Resume { actor } => self.resume(actor),
-                Event::RollBack { actor, reason } => self.roll_back(actor, reason),
-                _ => {}
+                Command::Pause { reason } => self.pause(actor, reason),
+                Command::Resume => self.resume(actor),
+                Command::RollBack { reason } => self.roll_back(actor, reason),
             }
         }
-        if self.is_writing() {
+        if self.is_writing() || self.is_stalled {
             return;
         }
         match self.rollout.as_ref().map(|rollout| rollout.state.clone()) {
@@ -179,51 +174,49 @@ impl Core {
         let Some(rollout) = &self.rollout else { return };
         let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.revision == rollout.revision) else { return };
         let names = &rollout.waves[wave];
-        let mut to_give = Vec::new();
-        let (mut results, mut open, mut failed) = (rollout.results.clone(), false, None);
-        results.resize(results.len().max(wave + 1), BTreeMap::new());
+        let (mut to_give, mut ended, mut open, mut failed) = (Vec::new(), Vec::new(), false, None);
         for name in names {
             let (Some(ruleset), Some(digest)) = (wanted.rulesets.get(name), wanted.digests.get(name)) else { continue };
             let node = self.nodes.get(name);
             let newest = node.and_then(|node| node.newest.as_ref());
             // What a node could not take in an earlier rollout it is given once more in this.
             let is_failed = |newest: &Kept| matches!(newest.state, Progress::Refused(_) | Progress::Fell(_));
-            let is_of_this = |newest: &&Kept| self.is_resumed || self.given.contains_key(name) || !is_failed(newest);
+            let is_of_this = |newest: &&Kept| self.is_resumed || self.given.contains(name) || !is_failed(newest);
             let is_it = |newest: &&Kept| newest.digest == *digest && newest.revision == rollout.revision;
             let Some(newest) = newest.filter(is_it).filter(is_of_this) else {
                 to_give.push((name.clone(), wanted.revision, ruleset.clone()));
                 continue;
             };
             let is_there = node.is_some_and(|node| node.session.is_some());
-            let result = match &newest.state {
-                Progress::Confirmed => Some(Ok(())),
-                Progress::Refused(why) | Progress::Fell(why) => Some(Err(why.clone())),
-                // It may still come back within its window; what it does later counts for itself.
-                Progress::Sent | Progress::Trial if is_there || !self.is_late(wave) => {
-                    open = true;
-                    None
-                }
-                Progress::Sent | Progress::Trial => None,
-            };
-            if let Some(result) = result {
-                if let Err(why) = &result {
+            match &newest.state {
+                Progress::Confirmed => ended.push((name, newest.number, Ok(()))),
+                Progress::Refused(why) | Progress::Fell(why) => {
                     failed.get_or_insert_with(|| format!("{name}: {why}"));
+                    ended.push((name, newest.number, Err(why)));
                 }
-                results[wave].entry(name.clone()).or_insert(Outcome { assignment: newest.number, result, at: self.now });
+                // It may still come back within its window; what it does later counts for itself.
+                Progress::Sent | Progress::Trial => open |= is_there || !self.is_late(wave),
             }
         }
         if !to_give.is_empty() {
             self.wave_began = Some((wave, self.now));
             return self.assign(to_give);
         }
-        if let Some(reason) = failed {
-            return self.step_rollout(Actor::Controller, State::RollingBack { reason }, results);
+        if open && failed.is_none() {
+            return;
         }
-        if !open {
-            let is_last = wave + 1 == rollout.waves.len();
-            let next = if is_last { State::Done } else { State::Running { wave: wave + 1 } };
-            self.step_rollout(Actor::Controller, next, results);
+        let mut results = rollout.results.clone();
+        results.resize(results.len().max(wave + 1), BTreeMap::new());
+        for (name, assignment, result) in ended {
+            let result = result.map_err(String::clone);
+            results[wave].entry(name.clone()).or_insert(Outcome { assignment, result, at: self.now });
         }
+        let next = match failed {
+            Some(reason) => State::RollingBack { reason },
+            None if wave + 1 == rollout.waves.len() => State::Done,
+            None => State::Running { wave: wave + 1 },
+        };
+        self.step_rollout(Actor::Controller, next, results);
     }
 
     /// Those that are not there had the time of a trial to come.

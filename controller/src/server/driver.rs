@@ -12,9 +12,10 @@ use ringwall_protocol::{Place, wire};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::Status;
 
+use crate::assignment::{self, Assignment};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Write, Written};
-use crate::core::{Action, Core, Denied, Event, SessionId, Waves};
+use crate::core::{Action, Command, Core, Denied, Event, Kept, Rows, SessionId, Waves};
 use crate::id::{AgentId, NodeName, RevisionNumber};
 use crate::revision::Content;
 use crate::rollout::{Rollout, State};
@@ -86,33 +87,21 @@ async fn load<S: Store>(store: &S, now: Time) -> Result<Core, store::Error> {
     let mut read = store.read().await?;
     let fleet = read.fleet().await?.ok_or(store::Error::Missing { kind: "fleet", key: String::new() })?;
     let rollout = read.active_rollout().await?;
-    let mut rows = crate::core::Rows { agents: read.agents().await?, rollout, ..Default::default() };
-    // In the order of their numbers: the last one of a node is its newest.
-    let newest: BTreeMap<NodeName, _> = read.assignments().await?.into_iter().map(|row| (row.node.clone(), row)).collect();
-    for (node, newest) in newest {
-        let mut confirmed: Option<RevisionNumber> = None;
-        for number in (1..=newest.number.0).rev().map(crate::id::AssignmentNumber) {
-            // Only the newest few are kept, and those that a node may go back to.
-            let Some(row) = read.assignment(&node, number).await? else { continue };
-            let Some(ruleset) = read.ruleset(&node, number).await? else { continue };
-            let is_confirmed = row.state == crate::assignment::State::Confirmed;
-            let kept = crate::core::Kept { number, revision: row.revision, ruleset, digest: row.digest, state: row.state };
-            if number == newest.number {
-                rows.assignments.insert(node.clone(), kept.clone());
-            }
-            match confirmed {
-                None if is_confirmed => {
-                    confirmed = Some(kept.revision);
-                    rows.confirmed.insert(node.clone(), kept);
-                }
-                Some(revision) if is_confirmed && kept.revision != revision => {
-                    rows.former.insert(node.clone(), kept);
-                    break;
-                }
-                _ => {}
-            }
-            if newest.number.0 - number.0 > 1_000 {
-                break;
+    let mut rows = Rows { agents: read.agents().await?, rollout, ..Rows::default() };
+    // By node and number: the last one of a node is its newest.
+    let mut by_node: BTreeMap<NodeName, Vec<Assignment>> = BTreeMap::new();
+    for row in read.assignments().await? {
+        by_node.entry(row.node.clone()).or_default().push(row);
+    }
+    for (node, all) in by_node {
+        let confirmed = || all.iter().rev().filter(|row| row.state == assignment::State::Confirmed);
+        let newest_confirmed = confirmed().next();
+        let former = confirmed().find(|row| newest_confirmed.is_some_and(|newest| row.revision != newest.revision));
+        for (row, to) in [(all.last(), &mut rows.assignments), (newest_confirmed, &mut rows.confirmed), (former, &mut rows.former)] {
+            let Some(row) = row else { continue };
+            if let Some(ruleset) = read.ruleset(&node, row.number).await? {
+                let kept = Kept { number: row.number, revision: row.revision, ruleset, digest: row.digest, state: row.state.clone() };
+                to.insert(node.clone(), kept);
             }
         }
     }
@@ -323,22 +312,22 @@ impl<S: Store> Control<S> {
     }
 
     pub async fn pause(&self, actor: Actor, reason: String) -> Result<(), ControlError> {
-        self.rollout_event(Event::Pause { actor, reason }).await
+        self.order(actor, Command::Pause { reason }).await
     }
 
     pub async fn resume(&self, actor: Actor) -> Result<(), ControlError> {
-        self.rollout_event(Event::Resume { actor }).await
+        self.order(actor, Command::Resume).await
     }
 
     pub async fn roll_back(&self, actor: Actor, reason: String) -> Result<(), ControlError> {
-        self.rollout_event(Event::RollBack { actor, reason }).await
+        self.order(actor, Command::RollBack { reason }).await
     }
 
-    async fn rollout_event(&self, event: Event) -> Result<(), ControlError> {
+    async fn order(&self, actor: Actor, command: Command) -> Result<(), ControlError> {
         if !self.look(|core| core.rollout().is_some()).await? {
             return Err(ControlError::NoRollout);
         }
-        self.told(Told::Event(event)).await
+        self.told(Told::Event(Event::Ordered { actor, command })).await
     }
 
     pub async fn connected(&self) -> Result<BTreeSet<NodeName>, ControlError> {
