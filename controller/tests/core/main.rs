@@ -75,10 +75,17 @@ struct World {
     is_rough: bool,
     /// The first revision was rolled out.
     has_first: bool,
+    /// The store could not keep what the core wants: it is not asked again before the next tick.
+    is_stalled: bool,
 }
 
 fn name(at: usize) -> NodeName {
     format!("node-{at}").parse().expect("a name")
+}
+
+/// Whether the core wants it kept to go on, rather than that an agent said it.
+fn is_wanted(parts: &[Write]) -> bool {
+    parts.iter().any(|part| matches!(part, Write::Change(Audited { change: Change::Assign(_) | Change::StepRollout { .. }, .. })))
 }
 
 fn rulesets(count: usize, revision: &str) -> BTreeMap<NodeName, Arc<[u8]>> {
@@ -110,7 +117,7 @@ impl World {
         let core = Core::new(Epoch(1), Rows { agents, ..Rows::default() }, now);
         let mut world = Self {
             runtime, store, core, now, nodes,
-            random: Random(seed), writes: VecDeque::new(), answers: BTreeMap::new(), last: 0, is_rough: true, has_first: false,
+            random: Random(seed), writes: VecDeque::new(), answers: BTreeMap::new(), last: 0, is_rough: true, has_first: false, is_stalled: false,
         };
         world.keep(Change::Found(Fleet { id: FleetId::new([1; 16]), epoch: Epoch(1), ca: Digest([1; 32]), created: now }));
         for text in ["first", "second"] {
@@ -126,6 +133,8 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
+        let is_tick = matches!(event, Event::Tick);
+        self.is_stalled &= !is_tick;
         let actions = self.core.step(self.now, event);
         for action in actions {
             match action {
@@ -144,7 +153,10 @@ impl World {
                         node.inbox.clear();
                     }
                 }
-                Action::Write { id, parts } => self.writes.push_back((id, parts)),
+                Action::Write { id, parts } => {
+                    assert!(!self.is_stalled || !is_wanted(&parts), "a store that is full is asked again and again");
+                    self.writes.push_back((id, parts));
+                }
                 Action::Answer { ask, answer } => drop(self.answers.insert(ask, answer)),
             }
         }
@@ -176,6 +188,7 @@ impl World {
         let Some((id, parts)) = self.writes.pop_front() else { return };
         // A full disk, say: it is told so, and nothing of it is kept.
         let result = if self.is_rough && self.random.once_in(12) {
+            self.is_stalled |= is_wanted(&parts);
             Err("no space left".to_owned())
         } else {
             self.runtime.block_on(self.store.write(parts)).map_err(|error| error.to_string())
