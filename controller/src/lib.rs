@@ -20,5 +20,6 @@ pub mod rulesets;
 pub mod server;
 pub mod setting;
 pub mod store;
+pub mod system;
 pub mod time;
 pub mod token;

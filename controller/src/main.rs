@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use ring::rand::SecureRandom as _;
 use ringwall_controller::access::{Access, Scope};
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write};
@@ -20,7 +19,7 @@ use ringwall_controller::id::{AccessId, Digest, Epoch, FleetId, NodeName};
 use ringwall_controller::identity::{self, Authority, Secret};
 use ringwall_controller::server::{self, Agents};
 use ringwall_controller::store::{self, Keep, Read as _, Sqlite, Store as _};
-use ringwall_controller::time::Time;
+use ringwall_controller::system::{fill, now, random};
 use tokio::net::TcpListener;
 
 #[derive(Debug, Parser)]
@@ -242,20 +241,4 @@ fn private(folder: &Path) -> Result<()> {
 
 fn at_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::from_millisecond(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn fill(bytes: &mut [u8]) {
-    // It fails only where the kernel has no random source at all.
-    ring::rand::SystemRandom::new().fill(bytes).expect("the system's random source");
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    fill(&mut bytes);
-    bytes
 }
