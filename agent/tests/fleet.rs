@@ -7,9 +7,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use ring::rand::SecureRandom as _;
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write, Written};
 use ringwall_controller::core::Waves;
@@ -20,7 +19,7 @@ use ringwall_controller::revision::{Content, NewRevision, Source};
 use ringwall_controller::rollout::State;
 use ringwall_controller::server::{self, Agents, Control};
 use ringwall_controller::store::{Keep, Read as _, Sqlite, Store as _};
-use ringwall_controller::time::Time;
+use ringwall_controller::system::{fill, now, random};
 use ringwall_controller::token::{Terms, Token};
 use ringwall_lab::{Lab, Topology};
 
@@ -33,21 +32,6 @@ groups:
 rules:
   - { allow: users -> web, services: [http] }
 ";
-
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    Time::from_millisecond(i64::try_from(since.as_millis()).expect("not so late"))
-}
-
-fn fill(bytes: &mut [u8]) {
-    ring::rand::SystemRandom::new().fill(bytes).expect("random bytes");
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    fill(&mut bytes);
-    bytes
-}
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")

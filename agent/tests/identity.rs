@@ -3,9 +3,8 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use ring::rand::SecureRandom as _;
 use ringwall_agent::identity::{Enrolment, Identity, IdentityError, Progress};
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write, Written};
@@ -14,24 +13,9 @@ use ringwall_controller::id::{Digest, Epoch, FleetId, TokenId};
 use ringwall_controller::identity::{self, Authority, Invitation, PublicKey, Secret};
 use ringwall_controller::server::{self, Agents};
 use ringwall_controller::store::{Keep, Read as _, Sqlite, Store as _};
-use ringwall_controller::time::Time;
+use ringwall_controller::system::{fill, now, random};
 use ringwall_controller::token::{Terms, Token};
 use ringwall_protocol::Facts;
-
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    Time::from_millisecond(i64::try_from(since.as_millis()).expect("not so late"))
-}
-
-fn fill(bytes: &mut [u8]) {
-    ring::rand::SystemRandom::new().fill(bytes).expect("random bytes");
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    fill(&mut bytes);
-    bytes
-}
 
 struct Rig {
     folder: PathBuf,

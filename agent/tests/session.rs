@@ -1,7 +1,7 @@
 //! The agent's loop with real nftables, real TLS and a small controller in the same namespace.
 //! They need root (CAP_NET_ADMIN) and nft; without them they fail.
 
-#[path = "../../node/tests/kernel/namespace.rs"]
+#[path = "../../node/tests/namespace.rs"]
 #[allow(dead_code, reason = "it is shared with the kernel's tests")]
 mod namespace;
 

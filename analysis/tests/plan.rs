@@ -1,6 +1,6 @@
 //! A plan is the whole difference of what two policies do, and nothing of how they are written.
 
-mod read_back;
+use crate::read_back;
 
 use std::net::IpAddr;
 

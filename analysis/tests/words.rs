@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-mod read_back;
+use crate::read_back;
 
 use proptest::prelude::*;
 use ringwall_analysis::words::{Line, Packets, Words};

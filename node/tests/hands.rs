@@ -1,9 +1,7 @@
 //! The reconciler with a real kernel and a real state folder: only controller and network are made up.
 //! They need root (CAP_NET_ADMIN) and nft; without them they fail.
 
-#[path = "kernel/namespace.rs"]
-#[allow(dead_code, reason = "it is shared with the kernel's tests")]
-mod namespace;
+use crate::namespace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

@@ -2,13 +2,9 @@
 //!
 //! A history is made from a seed alone. `RINGWALL_SEED=N` repeats one, `RINGWALL_HISTORIES=N` runs so many.
 
-#[path = "reconciler/checks.rs"]
 mod checks;
-#[path = "reconciler/machine.rs"]
 mod machine;
-#[path = "reconciler/stories.rs"]
 mod stories;
-#[path = "reconciler/world.rs"]
 mod world;
 
 use world::{Tally, World};

@@ -1,7 +1,7 @@
 //! The engine against binary decision diagrams, over random lists and over ClassBench's where they are.
 
-mod bdd;
-mod classbench;
+use crate::bdd;
+use crate::classbench;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,7 +1,7 @@
 //! Ordered lists of rows: the engine against the plain one, over random lists in small worlds where
 //! everything overlaps with everything.
 
-mod plain;
+use crate::plain;
 
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr};

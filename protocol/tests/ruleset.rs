@@ -1,6 +1,6 @@
 //! A ruleset on the wire: the same there and back, and nothing that is not understood is taken.
 
-mod random;
+use crate::random;
 
 use bytes::Bytes;
 use proptest::prelude::*;

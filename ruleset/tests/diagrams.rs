@@ -9,9 +9,7 @@ use ringwall_ruleset::nftables::read::read;
 use ringwall_ruleset::nftables::{Confirm, Generation, Installed, body, body_of_lists, transaction};
 use ringwall_ruleset::{Forward, Ruleset};
 
-#[allow(dead_code)]
-#[path = "iptables/rulesets.rs"]
-mod rulesets;
+use crate::rulesets;
 
 fn filter(text: &str) -> Filter {
     let mut sources = Sources::new();

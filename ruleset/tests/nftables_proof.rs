@@ -1,8 +1,7 @@
 //! The agent's proof: it holds for what is written, in every way of loading it, and notices what is not.
 
-mod mutants;
-#[path = "iptables/rulesets.rs"]
-mod rulesets;
+use crate::mutants;
+use crate::rulesets;
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::apply::{open_to_users, policy, small};
-use crate::requirements::example_path;
-use crate::rig::{Ran, file, folder, ringwall};
+use crate::acceptance::apply::{open_to_users, policy, small};
+use crate::acceptance::requirements::example_path;
+use crate::acceptance::rig::{Ran, file, folder, ringwall};
 
 #[test]
 fn check_says_by_its_exit_code_what_it_found() {

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use crate::apply::{open_to_users, policy};
-use crate::requirements::{example_path, seed};
-use crate::rig::{Ran, file, folder, ringwall};
+use crate::acceptance::apply::{open_to_users, policy};
+use crate::acceptance::requirements::{example_path, seed};
+use crate::acceptance::rig::{Ran, file, folder, ringwall};
 
 fn lines(ran: &Ran, list: &str) -> Vec<String> {
     let document = ran.json();

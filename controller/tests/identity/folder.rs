@@ -8,7 +8,7 @@ use ringwall_controller::fleet::Fleet;
 use ringwall_controller::id::{Digest, Epoch, FleetId};
 use ringwall_controller::identity::{self, Authority, Error};
 
-use crate::{fleet, now};
+use crate::identity::{fleet, now};
 
 struct Folder(PathBuf);
 

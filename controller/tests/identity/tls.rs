@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use ringwall_controller::identity::{Authority, Issued, Own};
 use ringwall_controller::time::Time;
 
-use crate::{DAY, Fleet, Node, agent, authority, claim, now};
+use crate::identity::{DAY, Fleet, Node, agent, authority, claim, now};
 
 #[derive(Debug)]
 struct Clock(Time);

@@ -13,7 +13,7 @@ use ringwall_controller::store::{Error, Read as _, Store};
 use ringwall_controller::token::Refusal;
 use serde_json::json;
 
-use crate::parts::{
+use crate::store::parts::{
     access, agent_id, apply, at, by, changed, commit, enrol, event, fleet, key, node, refused, secret, seen, token, write,
 };
 

@@ -11,8 +11,8 @@ use ringwall_controller::rollout;
 use ringwall_controller::store::{Memory, Read, Store};
 use serde_json::json;
 
-use crate::parts::{KEEP, access, agent_id, changed, commit, enrol, event, fleet, key, node, seen, token};
-use crate::{Folder, block_on, open};
+use crate::store::parts::{KEEP, access, agent_id, changed, commit, enrol, event, fleet, key, node, seen, token};
+use crate::store::{Folder, block_on, open};
 
 fn change() -> impl Strategy<Value = Change> {
     let small = || 1..4_u8;
@@ -33,7 +33,7 @@ fn change() -> impl Strategy<Value = Change> {
         small().prop_map(|number| Change::Approve(agent_id(number))),
         small().prop_map(|number| Change::Revoke { agent: agent_id(number), reason: "any".to_owned() }),
         (small(), small(), small()).prop_map(|(agent, proved, new)| {
-            let certificate_expires = crate::parts::at(i64::from(new));
+            let certificate_expires = crate::store::parts::at(i64::from(new));
             Change::Renew(Renew { agent: agent_id(agent), proved: key(proved), key: key(new), certificate_expires })
         }),
         (small(), small()).prop_map(|(agent, last)| {

@@ -11,8 +11,8 @@ use ringwall_controller::store::{Error, Keep, Read as _, Sqlite, Store as _, bac
 use ringwall_controller::time::Time;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::parts::{KEEP, access, agent_id, apply, at, changed, commit, enrol, event, fleet, node, seen, token, write};
-use crate::{Folder, block_on, open};
+use crate::store::parts::{KEEP, access, agent_id, apply, at, changed, commit, enrol, event, fleet, node, seen, token, write};
+use crate::store::{Folder, block_on, open};
 
 async fn sql(path: &Path, statement: &'static str) {
     let mut connection = SqliteConnection::connect(path.to_str().expect("a path in UTF-8")).await.expect("a connection");

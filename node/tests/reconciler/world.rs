@@ -9,8 +9,8 @@ use ringwall_node::reconciler::{
 };
 use ringwall_ruleset::nftables::Generation;
 
-use crate::checks::Checks;
-use crate::machine::{DiskModel, KernelModel};
+use crate::reconciler::checks::Checks;
+use crate::reconciler::machine::{DiskModel, KernelModel};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): enough for faults.
 pub struct Random(u64);

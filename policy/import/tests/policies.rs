@@ -1,6 +1,6 @@
 //! The policies that come of guides are accepted by the reader of policies, whatever the guide says.
 
-mod mixture;
+use crate::mixture;
 
 use mixture::piece;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! Any input: no panic, and nothing that is lost without a word.
 
-mod mixture;
+use crate::mixture;
 
 use mixture::piece;
 use proptest::prelude::*;

@@ -5,7 +5,7 @@
 //! the words in its note; `deny` there is a flow that must not be. `SHOW=1` prints every flow that is missing or
 //! too many, and `SHAPES=folder` measures other documents.
 
-mod measure;
+use crate::measure;
 
 use measure::{figures, guide, truth};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The linter over the ground truth of vendors' guides, where that lies beside the repository.
 
-mod table;
+use crate::table;
 
 use std::fs;
 use std::path::PathBuf;

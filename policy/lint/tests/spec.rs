@@ -3,7 +3,7 @@
 //! An example is fenced blocks: `table` and `roles` in CSV, `text` in Markdown, `settings`, and at
 //! last `findings` or `rendered`. With `RINGWALL_BLESS=1` the findings are written instead.
 
-mod table;
+use crate::table;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use ringwall_diagnostic::{Diagnostic, Sources};
 use ringwall_ruleset::filter::Reading;
 use ringwall_ruleset::nftables::read::read;
 
-use crate::{kernel, packets, words};
+use crate::nftables_read::{kernel, packets, words};
 
 struct Example {
     text: String,

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::{open_to_users, policy, small};
-use crate::rig::{Ran, Rig, folder};
+use crate::acceptance::rig::{Ran, Rig, folder};
 
 /// A rig whose node enforces something, and what its kernel holds.
 fn enforced() -> (Rig, String) {

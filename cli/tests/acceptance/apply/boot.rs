@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ringwall_node::kernel::{Digest, TableId};
 
 use super::{open_to_users, policy, small};
-use crate::rig::{Ran, Rig, folder};
+use crate::acceptance::rig::{Ran, Rig, folder};
 
 /// A machine and, after [`Machine::reboot`], the same one with an empty kernel.
 struct Machine {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use ringwall_lab::{Container, Host, Topology};
 use ringwall_packet::Protocol;
 
-use crate::rig::{Rig, ip};
+use crate::acceptance::rig::{Rig, ip};
 
 fn nets<const N: usize>(texts: [&str; N]) -> [IpNet; N] {
     texts.map(|text| text.parse().unwrap())

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use super::{open_to_users, policy, small};
-use crate::rig::{Ran, Rig, SOON, Session, folder, until};
+use crate::acceptance::rig::{Ran, Rig, SOON, Session, folder, until};
 
 /// Says in the state folder that so many numbers were given out.
 fn numbers_went_up_to(rig: &Rig, last: u32) {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use super::{policy, small};
-use crate::rig::{Rig, SOON, folder, ip, until};
+use crate::acceptance::rig::{Rig, SOON, folder, ip, until};
 
 /// One port is open and the other tells that it is shut, so that no probe has to wait.
 fn one_open(open: u16, shut: u16) -> String {

@@ -10,7 +10,7 @@ mod session;
 mod status;
 mod trial;
 
-use crate::rig::Rig;
+use crate::acceptance::rig::Rig;
 
 /// `node` is managed; `admin` and `user` are somebody.
 pub fn small() -> Rig {

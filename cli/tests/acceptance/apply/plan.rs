@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{open_to_users, policy, small};
-use crate::rig::{Ran, Rig, SOON, until};
+use crate::acceptance::rig::{Ran, Rig, SOON, until};
 
 fn texts(document: &Value, list: &str) -> Vec<String> {
     document["differences"][list].as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap().to_owned()).collect()

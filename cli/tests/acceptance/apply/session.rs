@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{open_to_users, policy, small};
-use crate::rig::{SOON, until};
+use crate::acceptance::rig::{SOON, until};
 
 const LONG: &str = "  - allow: users -> node\n    services: [mqtt]\n    session_timeout: 14400s\n    id: devices\n";
 
@@ -57,7 +57,7 @@ fn a_changed_session_timeout_holds_for_new_sessions_and_leaves_old_ones_be() {
     let mut new = rig.session("user", "node", 1883);
     old.lives();
     new.lives();
-    let seconds = |session: &crate::rig::Session| rig.tracked("node", &session.client).unwrap().timeout.unwrap().as_secs();
+    let seconds = |session: &crate::acceptance::rig::Session| rig.tracked("node", &session.client).unwrap().timeout.unwrap().as_secs();
     assert!((590..=600).contains(&seconds(&new)), "{}", seconds(&new));
     assert!((14_390..=14_400).contains(&seconds(&old)), "{}", seconds(&old));
 }

@@ -1,7 +1,7 @@
 //! `status`, `remove`, drift, and other programs' tables.
 
 use super::{open_to_users, policy, small};
-use crate::rig::Rig;
+use crate::acceptance::rig::Rig;
 
 const FOREIGN: &str = "\
 table ip other {

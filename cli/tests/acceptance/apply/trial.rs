@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ringwall_node::apply::enforced;
 
 use super::{open_to_users, policy, small};
-use crate::rig::{Ran, Rig, SOON, Session, until};
+use crate::acceptance::rig::{Ran, Rig, SOON, Session, until};
 
 fn trial_is_on(rig: &Rig) -> bool {
     let found = rig.netfilter("node", |netfilter| enforced(netfilter).unwrap());

@@ -9,8 +9,8 @@ use ringwall_lab::frame::{self, Details};
 use ringwall_packet::{Flow, Upper};
 
 use super::{example, example_path, rows};
-use crate::apply::{open_to_users, policy, small};
-use crate::rig::{Ran, Rig, SOON, file, folder, ip, ping, ringwall, until};
+use crate::acceptance::apply::{open_to_users, policy, small};
+use crate::acceptance::rig::{Ran, Rig, SOON, file, folder, ip, ping, ringwall, until};
 
 /// An error in the middle of the text, when it is loaded: the old rules hold, whole.
 #[test]

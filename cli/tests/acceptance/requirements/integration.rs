@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use ringwall_node::probe::{Packet, Plan, Probe, Settings};
 
 use super::{example, example_path, with};
-use crate::rig::{Ran, Rig, SOON, file, findings, ip, ringwall, until};
+use crate::acceptance::rig::{Ran, Rig, SOON, file, findings, ip, ringwall, until};
 
 fn hosts() -> Rig {
     let mut rig = Rig::star(&[

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::{Row, example, example_path, rows, seed, with};
-use crate::rig::{Rig, findings, folder, ip, ringwall, until, SOON};
+use crate::acceptance::rig::{Rig, findings, folder, ip, ringwall, until, SOON};
 
 const NODES: [&str; 8] = ["fw", "lb-1", "core-1", "core-2", "stream-1", "db-1", "opcua-1", "rules-1"];
 const NODE_FW: &str = "\
@@ -111,7 +111,7 @@ fn r001_03_the_preset_enforces_the_matrix_as_it_comes() {
 fn r001_04_a_placeholder_is_bound_or_an_error() {
     let path = policy(|text| text, &[]);
     let without = with(&fs::read_to_string(values()).unwrap(), "PUBLIC_LOAD_BALANCER_IPS:", "OTHER:");
-    let unbound = crate::rig::file("values.yaml", &without);
+    let unbound = crate::acceptance::rig::file("values.yaml", &without);
     ringwall(&["compile", &path, "--node", "lb-1", "--values", &unbound])
         .failed(1, &["$PUBLIC_LOAD_BALANCER_IPS", "public: { addresses: $PUBLIC_LOAD_BALANCER_IPS"]);
     let rig = hosts();
@@ -134,7 +134,7 @@ fn r001_05_integrations_are_switched_on_and_off_without_trace() {
     assert_ne!(compiled(&off, "core-1", &[]), compiled(&on, "core-1", &[]));
     // What an integration's own manual says is a file beside the policy.
     let manual = "| Source | Destination | Protocol | Port |\n|---|---|---|---|\n| core | mail-relay | TCP | 2525 |\n";
-    let guide = crate::rig::file("manual.md", manual);
+    let guide = crate::acceptance::rig::file("manual.md", manual);
     let pack = ringwall(&["import", &guide]).done().out;
     assert!(pack.contains("services: [tcp/2525]"), "{pack}");
     let pack = "sections:\n  - name: Mail\n    rules:\n      - allow: core -> mail-relay\n        services: [tcp/2525]\n";
@@ -282,7 +282,7 @@ fn r001_15_what_the_text_promises_and_the_table_lacks_is_reported() {
 
 /// A copy with a name that says what it is.
 fn copied(path: String) -> String {
-    crate::rig::file("guide.md", &fs::read_to_string(path).unwrap())
+    crate::acceptance::rig::file("guide.md", &fs::read_to_string(path).unwrap())
 }
 
 #[test]

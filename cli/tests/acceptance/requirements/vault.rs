@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ringwall_node::kernel::TableId;
 
 use super::{Row, example, example_path, rows, seed, with};
-use crate::rig::{Rig, SOON, file, findings, folder, ringwall};
+use crate::acceptance::rig::{Rig, SOON, file, findings, folder, ringwall};
 
 const VAULTS: [&str; 3] = ["vault-1", "vault-2", "vault-3"];
 const SERVERS: [&str; 8] = ["ntp", "dns", "mail", "ldap", "radius", "tacacs", "log", "backup"];
@@ -361,7 +361,7 @@ fn r002_14_roles_are_swapped_under_traffic() {
         });
         for vault in VAULTS {
             enforce(&rig, &[vault], &swapped);
-            sessions.iter_mut().for_each(crate::rig::Session::lives);
+            sessions.iter_mut().for_each(crate::acceptance::rig::Session::lives);
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         watch.join().unwrap()

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use ring::rand::SecureRandom as _;
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write, Written};
 use ringwall_controller::core::Waves;
@@ -18,7 +17,7 @@ use ringwall_controller::revision::{Content, NewRevision, Source};
 use ringwall_controller::rollout::State;
 use ringwall_controller::server::{self, Agents, Control, ControlError};
 use ringwall_controller::store::{Keep, Read as _, Sqlite, Store as _};
-use ringwall_controller::time::Time;
+use ringwall_controller::system::{fill, now, random};
 use ringwall_controller::token::{Terms, Token};
 use ringwall_protocol::wire::enrolment_client::EnrolmentClient;
 use ringwall_protocol::wire::fleet_client::FleetClient;
@@ -40,21 +39,6 @@ groups:
 rules:
   - { allow: any -> web, services: [https] }
 ";
-
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    Time::from_millisecond(i64::try_from(since.as_millis()).expect("not so late"))
-}
-
-fn fill(bytes: &mut [u8]) {
-    ring::rand::SystemRandom::new().fill(bytes).expect("random bytes");
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    fill(&mut bytes);
-    bytes
-}
 
 struct Rig {
     folder: PathBuf,

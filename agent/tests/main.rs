@@ -1,0 +1,5 @@
+//! The tests of this crate as one program: each one more would hold all libraries again.
+
+mod fleet;
+mod identity;
+mod session;

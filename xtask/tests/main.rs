@@ -1,0 +1,4 @@
+//! The tests of this crate as one program: each one more would hold all libraries again.
+
+mod demo;
+mod tidy;
