@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,7 +140,7 @@ fn killed_it_leaves_nothing() {
         hold();
     }
     let before = machine();
-    let (mut child, namespaces) = start_holder("killed_it_leaves_nothing");
+    let (mut child, namespaces) = start_holder("lifecycle::killed_it_leaves_nothing");
     child.kill().unwrap();
     child.wait().unwrap();
     assert_gone(&namespaces);
@@ -153,7 +153,7 @@ fn interrupted_it_leaves_nothing() {
         hold();
     }
     let before = machine();
-    let (mut child, namespaces) = start_holder("interrupted_it_leaves_nothing");
+    let (mut child, namespaces) = start_holder("lifecycle::interrupted_it_leaves_nothing");
     // As a terminal does it: to the whole process group.
     kill(Pid::from_raw(-child.id().cast_signed()), Signal::SIGINT).unwrap();
     child.wait().unwrap();
@@ -163,7 +163,7 @@ fn interrupted_it_leaves_nothing() {
 
 #[test]
 fn killed_while_it_is_made_it_leaves_nothing() {
-    const TEST: &str = "killed_while_it_is_made_it_leaves_nothing";
+    const TEST: &str = "lifecycle::killed_while_it_is_made_it_leaves_nothing";
     if is_holder() {
         loop {
             drop(busy_lab());
@@ -178,7 +178,7 @@ fn killed_while_it_is_made_it_leaves_nothing() {
         // Some moment in the making; which one it is does not decide the outcome.
         std::thread::sleep(Duration::from_millis(delay));
         child.kill().unwrap();
-        child.wait().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "it went on making labs until then");
         // Everything that the program started has its environment.
         let mark = format!("{HOLDER}={mark}");
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -201,7 +201,7 @@ fn killed_while_it_is_made_it_leaves_nothing() {
 /// As somebody who is not root, where the machine allows it, and with the reason where it doesn't.
 #[test]
 fn without_root_a_lab_runs_in_a_user_namespace() {
-    const TEST: &str = "without_root_a_lab_runs_in_a_user_namespace";
+    const TEST: &str = "lifecycle::without_root_a_lab_runs_in_a_user_namespace";
     const ALLOWED: &str = "RINGWALL_LAB_TEST_USERNS";
     if let Ok(allowed) = std::env::var(ALLOWED) {
         let lab = Lab::start(&topology());
