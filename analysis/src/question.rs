@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{
-    Address, AddressSet, Budget, Cover, Cube, Exhausted, Interval, IntervalSet, Matches, Protocol, Row, Table, UpperCube,
-    Witness, cover, not_global, parts,
-};
+use ringwall_packet::{Address, AddressSet, Budget, Exhausted, IntervalSet, Matches, Row, Table, parts, taken};
 use ringwall_policy::{Action, Decider, Policy, Verdict, name_asked};
 
 use crate::words::Packets;
+
+pub use ringwall_packet::disjoint;
 
 /// Packets that one thing decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,22 +19,6 @@ pub struct Piece {
     pub decider: Decider,
     /// Disjoint, not empty.
     pub packets: Packets,
-}
-
-/// Rows that may overlap, as disjoint boxes.
-pub fn disjoint(rows: &Table<()>) -> Packets {
-    fn of<A: Address>(rows: &[Row<A, ()>]) -> Vec<Matches<A>> {
-        let mut all: Vec<Matches<A>> = Vec::new();
-        for row in rows {
-            let mut open = vec![row.matches.clone()];
-            for known in &all {
-                open = open.iter().flat_map(|packets| packets.difference(known)).collect();
-            }
-            all.extend(open);
-        }
-        all
-    }
-    Packets { v4: of(&rows.v4), v6: of(&rows.v6) }
 }
 
 /// Who decides which of the packets, in order of precedence; together they are all of them.
@@ -97,30 +80,6 @@ pub(crate) fn is_answered<A: Address>(packets: &Matches<A>) -> bool {
     packets.conditions.iter().any(|(variable, values)| name_asked(variable).is_some() && !values.contains(0))
 }
 
-/// What rows of a kind take of the packets. What no such row asks for is not worked out: of a long
-/// list that is far more than what they do.
-fn taken<A: Address>(
-    rows: &[Row<A, Decider>],
-    packets: &[Matches<A>],
-    is_wanted: impl Fn(Decider) -> bool,
-    budget: &mut Budget,
-) -> Result<Vec<(Decider, Matches<A>)>, Exhausted> {
-    let mut found = Vec::new();
-    for packets in packets {
-        let near = |row: &Row<A, Decider>| Some(Row { matches: row.matches.intersection(packets)?, decision: row.decision });
-        let near: Vec<Row<A, Decider>> = rows.iter().filter_map(near).collect();
-        for (at, row) in near.iter().enumerate().filter(|(_, row)| is_wanted(row.decision)) {
-            let before: Vec<Row<A, ()>> = near[..at]
-                .iter()
-                .filter_map(|other| Some(Row { matches: other.matches.intersection(&row.matches)?, decision: () }))
-                .collect();
-            let own = parts(&before, &row.matches, budget)?.into_iter().filter(|part| part.row.is_none());
-            found.extend(own.map(|part| (row.decision, part.matches)));
-        }
-    }
-    Ok(found)
-}
-
 /// Puts what the same thing decides together.
 fn pieces(
     policy: &Policy,
@@ -144,94 +103,4 @@ fn pieces(
         Decider::Default => (3, None),
     });
     pieces
-}
-
-impl Packets {
-    pub fn sources(&self) -> AddressSet {
-        let v4 = self.v4.iter().flat_map(|matches| matches.cube.source.intervals()).copied().collect();
-        let v6 = self.v6.iter().flat_map(|matches| matches.cube.source.intervals()).copied().collect();
-        AddressSet { v4, v6 }
-    }
-
-    pub fn destinations(&self) -> AddressSet {
-        let v4 = self.v4.iter().flat_map(|matches| matches.cube.destination.intervals()).copied().collect();
-        let v6 = self.v6.iter().flat_map(|matches| matches.cube.destination.intervals()).copied().collect();
-        AddressSet { v4, v6 }
-    }
-
-    /// One of them; `None` when there is none.
-    pub fn witness(&self) -> Option<Witness> {
-        let global = not_global().complement();
-        let v4 = self.v4.first().map(|packets| typical(packets, &global.v4));
-        v4.or_else(|| self.v6.first().map(|packets| typical(packets, &global.v6)))
-    }
-
-    /// Those that are in one of the rows as well.
-    pub fn within<D>(&self, rows: &Table<D>) -> Self {
-        fn of<A: Address, D>(packets: &[Matches<A>], rows: &[Row<A, D>]) -> Vec<Matches<A>> {
-            let pairs = packets.iter().flat_map(|packets| rows.iter().map(move |row| packets.intersection(&row.matches)));
-            pairs.flatten().collect()
-        }
-        Self { v4: of(&self.v4, &rows.v4), v6: of(&self.v6, &rows.v6) }
-    }
-
-    /// Those that no row takes.
-    pub fn without<D>(&self, rows: &Table<D>, budget: &mut Budget) -> Result<Self, Exhausted> {
-        fn of<A: Address, D>(
-            packets: &[Matches<A>],
-            rows: &[Row<A, D>],
-            budget: &mut Budget,
-        ) -> Result<Vec<Matches<A>>, Exhausted> {
-            let mut rest = Vec::new();
-            for packets in packets {
-                let left = parts(rows, packets, budget)?.into_iter().filter(|part| part.row.is_none());
-                rest.extend(left.map(|part| part.matches));
-            }
-            Ok(rest)
-        }
-        Ok(Self { v4: of(&self.v4, &rows.v4, budget)?, v6: of(&self.v6, &rows.v6, budget)? })
-    }
-
-    /// One that no row takes; `None` when they take all.
-    pub fn one_outside<D>(&self, rows: &Table<D>, budget: &mut Budget) -> Result<Option<Witness>, Exhausted> {
-        fn of<A: Address, D>(
-            packets: &[Matches<A>],
-            rows: &[Row<A, D>],
-            global: &IntervalSet<A>,
-            budget: &mut Budget,
-        ) -> Result<Option<Witness>, Exhausted> {
-            let rows: Vec<&Matches<A>> = rows.iter().map(|row| &row.matches).collect();
-            for packets in packets {
-                if let Cover::Not(left) = cover(packets, &rows, budget)? {
-                    return Ok(Some(typical(&left, global)));
-                }
-            }
-            Ok(None)
-        }
-        let global = not_global().complement();
-        match of(&self.v4, &rows.v4, &global.v4, budget)? {
-            Some(witness) => Ok(Some(witness)),
-            None => of(&self.v6, &rows.v6, &global.v6, budget),
-        }
-    }
-
-    pub fn extend(&mut self, other: &Self) {
-        self.v4.extend_from_slice(&other.v4);
-        self.v6.extend_from_slice(&other.v6);
-    }
-}
-
-/// A witness that looks like a packet that people know, where there is one.
-fn typical<A: Address>(packets: &Matches<A>, global: &IntervalSet<A>) -> Witness {
-    let ports = |protocol, first, last| {
-        let ports = Interval::new(first, last).expect("an ordered pair");
-        UpperCube::ports(protocol, ports.into()).expect("a protocol with ports")
-    };
-    let source = Cube { source: global.clone(), ..Cube::any() };
-    let destination = Cube { destination: global.clone(), ..Cube::any() };
-    let upper = |upper| Cube { upper, ..Cube::any() };
-    let (https, tcp) = (ports(Protocol::TCP, 443, 443), ports(Protocol::TCP, 1, u16::MAX));
-    let known = [source, destination, upper(https), upper(tcp), upper(ports(Protocol::UDP, 1, u16::MAX))];
-    let narrow = |packets: Matches<A>, cube: Cube<A>| packets.intersection(&cube.into()).unwrap_or(packets);
-    known.into_iter().fold(packets.clone(), narrow).witness()
 }

@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ringwall_packet::{Address, AddressSet, Cube, Family, IntervalSet, Matches, Table, Variable};
+use ringwall_packet::{Address, AddressSet, Cube, Family, IntervalSet, Matches, Variable};
 use ringwall_policy::{Policy, name_asked};
+
+pub use ringwall_packet::Packets;
 
 pub use ends::{End, texts};
 pub use services::NameOf;
@@ -22,38 +24,6 @@ pub use services::NameOf;
 use ends::Names;
 use pieces::{Piece, pieces};
 use services::{ServiceWords, Services};
-
-/// Packets of both families, in boxes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Packets {
-    pub v4: Vec<Matches<Ipv4Addr>>,
-    pub v6: Vec<Matches<Ipv6Addr>>,
-}
-
-impl From<Vec<Matches<Ipv4Addr>>> for Packets {
-    fn from(v4: Vec<Matches<Ipv4Addr>>) -> Self {
-        Self { v4, ..Self::default() }
-    }
-}
-
-impl From<Vec<Matches<Ipv6Addr>>> for Packets {
-    fn from(v6: Vec<Matches<Ipv6Addr>>) -> Self {
-        Self { v6, ..Self::default() }
-    }
-}
-
-impl Packets {
-    /// What the rows of a table ask, for the rows that are wanted.
-    pub fn of_rows<D>(table: &Table<D>, is_wanted: impl Fn(&D) -> bool) -> Self {
-        let v4 = table.v4.iter().filter(|row| is_wanted(&row.decision)).map(|row| row.matches.clone());
-        let v6 = table.v6.iter().filter(|row| is_wanted(&row.decision)).map(|row| row.matches.clone());
-        Self { v4: v4.collect(), v6: v6.collect() }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
-    }
-}
 
 /// A number for each box of some [`Packets`], such as the rule that it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

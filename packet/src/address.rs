@@ -192,6 +192,12 @@ pub fn not_global() -> AddressSet {
     PREFIXES.iter().map(|prefix| prefix.parse::<IpNet>().expect("a constant prefix")).collect()
 }
 
+/// The multicast addresses (RFC 5771, RFC 4291) and the limited broadcast (RFC 919).
+pub fn of_many() -> AddressSet {
+    const PREFIXES: &[&str] = &["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
+    PREFIXES.iter().map(|prefix| prefix.parse::<IpNet>().expect("a constant prefix")).collect()
+}
+
 /// Whether the address is from a documentation prefix (RFC 5737, RFC 3849, RFC 9637).
 pub fn is_documentation(address: IpAddr) -> bool {
     const PREFIXES: &[&str] =

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use ringwall_packet::{AddressSet, Flow, FlowSet};
+use ringwall_packet::{AddressSet, Flow, FlowSet, of_many};
 
 use crate::RuleId;
 use crate::model::{Action, Policy, Rule, Stage};
@@ -114,8 +114,7 @@ pub fn is_broadcast(address: IpAddr, internal: Option<&AddressSet>) -> bool {
 
 /// The multicast and broadcast addresses, which any node may receive on.
 pub fn receivable(internal: Option<&AddressSet>) -> AddressSet {
-    let many = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
-    let mut set: AddressSet = many.iter().map(|prefix| prefix.parse::<ipnet::IpNet>().expect("a constant prefix")).collect();
+    let mut set = of_many();
     for interval in internal.iter().flat_map(|internal| internal.v4.intervals()) {
         if !interval.is_single() {
             set = set.union(&IpAddr::V4(interval.last()).into());

@@ -9,7 +9,9 @@ pub mod iptables;
 mod meaning;
 mod model;
 pub mod nftables;
+pub mod others;
 mod tables;
+pub mod way;
 
 pub use meaning::{Decider, Path, Verdict};
 pub use model::{CLOCK_MIN, Effect, Entry, Floor, Forward, Ruleset};

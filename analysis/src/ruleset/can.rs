@@ -7,14 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use ringwall_packet::{
-    Address, AddressSet, Budget, Conditions, Exhausted, Family, Matches, Row, Table, UpperSet, Variable, Witness, interface,
-};
-use ringwall_policy::receivable;
+use ringwall_packet::{Address, Budget, Conditions, Exhausted, Matches, Row, Table, Variable, Witness};
 use ringwall_ruleset::Path;
 use ringwall_ruleset::filter::Filter;
 
-use super::way::{Fate, Outcome, Rows, for_itself, pass};
+use super::way::{Fate, Outcome, Passed, Rows, passed};
 use crate::question::disjoint;
 use crate::words::Packets;
 
@@ -67,9 +64,9 @@ pub fn can(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, b
     };
     let (accepted, refused) = (of(&|fate| !fate.refuses()), of(&|fate| !fate.accepts()));
     let (may_pass, may_not) = (headers(&accepted), headers(&refused));
-    let open = may_pass.without(&rows(&may_not), budget)?;
-    let closed = may_not.without(&rows(&may_pass), budget)?;
-    let depending = disjoint(&rows(&may_pass.within(&rows(&may_not))));
+    let open = may_pass.without(&may_not.rows(), budget)?;
+    let closed = may_not.without(&may_pass.rows(), budget)?;
+    let depending = disjoint(&may_pass.within(&may_not.rows()).rows());
     let answer = match (open.is_empty(), closed.is_empty(), depending.is_empty()) {
         (true, true, true) => Answer::Nothing,
         (false, true, true) => Answer::Yes,
@@ -88,98 +85,6 @@ pub fn can(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, b
     Ok(Can { path, answer, parts, open, closed, depending, on, elsewhere })
 }
 
-/// Packets with the same outcome.
-pub(super) struct Passed {
-    pub outcome: Outcome,
-    pub packets: Packets,
-    /// The same, without what is known anyway.
-    pub said: Packets,
-    pub witness: Witness,
-}
-
-/// What becomes of packets of which some things are known.
-pub(super) fn passed(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, budget: &mut Budget) -> Result<Vec<Passed>, Exhausted> {
-    let many = receivable(None);
-    let to = |destination: &AddressSet| {
-        let mut rows = Table::default();
-        rows.push(&AddressSet::full(), destination, &UpperSet::any(), &Conditions::default(), ());
-        packets.within(&rows)
-    };
-    let at_home = for_itself(filter);
-    let (own, others) = match path == Path::Input && !at_home.is_empty() {
-        true => (to(&many.complement()), to(&many)),
-        false => (Packets::default(), packets.clone()),
-    };
-    let at_home = given.intersection(&at_home).unwrap_or_else(|| given.clone());
-    let mut all: Vec<Passed> = Vec::new();
-    for (packets, given) in [(own, &at_home), (others, given)] {
-        for (outcome, packets) in pass(filter, path, &packets.where_holds(given), budget)? {
-            let Some(witness) = packets.witness().map(|witness| shown(witness, &packets, given)) else { continue };
-            let said = packets.clone().beyond(given);
-            match all.iter_mut().find(|known| known.outcome == outcome) {
-                Some(known) => {
-                    known.packets.extend(&packets);
-                    known.said.extend(&said);
-                }
-                None => all.push(Passed { outcome, packets, said, witness }),
-            }
-        }
-    }
-    Ok(all)
-}
-
-impl Packets {
-    /// Those that meet conditions.
-    pub fn where_holds(&self, conditions: &Conditions) -> Self {
-        fn of<A: Address>(packets: &[Matches<A>], conditions: &Conditions) -> Vec<Matches<A>> {
-            let met = |packets: &Matches<A>| {
-                Some(Matches { cube: packets.cube.clone(), conditions: packets.conditions.intersection(conditions)? })
-            };
-            packets.iter().filter_map(met).collect()
-        }
-        Self { v4: of(&self.v4, conditions), v6: of(&self.v6, conditions) }
-    }
-
-    /// Without a word of what is known anyway: in fewer words, and the same packets among those that are known.
-    pub fn beyond(self, known: &Conditions) -> Self {
-        fn of<A: Address>(packets: Vec<Matches<A>>, known: &Conditions) -> Vec<Matches<A>> {
-            let bare = |mut packets: Matches<A>| {
-                for (variable, values) in known.iter() {
-                    let Some(own) = packets.conditions.values(variable).cloned() else { continue };
-                    let whole = own.union(&values.complement());
-                    if whole.is_full() || whole.complement().intervals().len() < own.intervals().len() {
-                        let rest = packets.conditions.without(variable);
-                        packets.conditions = rest.and(variable.clone(), &whole).expect("more than there was");
-                    }
-                }
-                packets
-            };
-            packets.into_iter().map(bare).collect()
-        }
-        Self { v4: of(self.v4, known), v6: of(self.v6, known) }
-    }
-}
-
-/// Names that interfaces have.
-const INTERFACES: [&str; 4] = ["eth0", "eth1", "eth2", "other0"];
-
-/// A witness without what all packets have, and with an interface's name that people know.
-pub fn shown(mut witness: Witness, packets: &Packets, known: &Conditions) -> Witness {
-    let first = |family| match family {
-        Family::V4 => packets.v4.first().map(|packets| &packets.conditions),
-        Family::V6 => packets.v6.first().map(|packets| &packets.conditions),
-    };
-    let Some(conditions) = first(witness.flow.family()) else { return witness };
-    witness.conditions.retain(|(variable, _)| conditions.values(variable) != known.values(variable));
-    for (variable, value) in &mut witness.conditions {
-        let (Variable::InputInterface | Variable::OutputInterface) = variable else { continue };
-        let names = INTERFACES.iter().filter_map(|name| interface(name));
-        let mut fitting = names.filter(|name| conditions.values(variable).is_some_and(|values| values.contains(*name)));
-        *value = fitting.next().unwrap_or(*value);
-    }
-    witness
-}
-
 /// The packets whatever else they have, each once.
 fn headers(packets: &Packets) -> Packets {
     fn of<A: Address>(packets: &[Matches<A>]) -> Vec<Row<A, ()>> {
@@ -188,13 +93,6 @@ fn headers(packets: &Packets) -> Packets {
         bare.filter(|bare| seen.insert(bare.clone())).map(|matches| Row { matches, decision: () }).collect()
     }
     disjoint(&Table { v4: of(&packets.v4), v6: of(&packets.v6) })
-}
-
-pub(super) fn rows(packets: &Packets) -> Table<()> {
-    fn of<A: Address>(packets: &[Matches<A>]) -> Vec<Row<A, ()>> {
-        packets.iter().map(|matches| Row { matches: matches.clone(), decision: () }).collect()
-    }
-    Table { v4: of(&packets.v4), v6: of(&packets.v6) }
 }
 
 /// Variables that make the difference between a packet that may pass and one that may not.

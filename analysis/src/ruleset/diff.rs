@@ -11,8 +11,7 @@ use ringwall_packet::{Address, Budget, Change, Conditions, Exhausted, Row, Witne
 use ringwall_ruleset::Path;
 use ringwall_ruleset::filter::Filter;
 
-use super::can::shown;
-use super::way::{Fate, Outcome, Rows, Way};
+use super::way::{Fate, Outcome, Rows, Way, shown};
 use crate::words::{Line, Packets, Tags, Words};
 
 /// The difference on one way.

@@ -9,6 +9,5 @@ pub mod can;
 pub mod diff;
 pub mod draft;
 pub mod others;
-mod way;
 
-pub use way::{By, Fate, Outcome, Way, chains, filtered, for_itself, on_the_way, pass};
+pub use ringwall_ruleset::way::{self, By, Fate, Outcome, Way, chains, filtered, for_itself, on_the_way, pass};

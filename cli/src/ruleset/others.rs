@@ -26,7 +26,7 @@ const LINES: usize = 4;
 /// What they drop; the error is why that is not known.
 pub struct Others<'a> {
     policy: &'a Policy,
-    found: Result<(Ruleset, Vec<Dropped>), String>,
+    found: Result<(Ruleset, Vec<Dropped<Decider>>), String>,
 }
 
 impl<'a> Others<'a> {
@@ -55,7 +55,7 @@ impl<'a> Others<'a> {
             Err(why) => return vec![format!("what other tables would drop is not known: {why}")],
         };
         let words = Words::new(self.policy, &name_of);
-        let text = |dropped: &Dropped| {
+        let text = |dropped: &Dropped<Decider>| {
             let verb = match (dropped.is_sure, dropped.outcome.fate.refuses()) {
                 (true, _) => "but dropped by",
                 (false, true) => "but may be dropped by",
@@ -76,7 +76,7 @@ impl<'a> Others<'a> {
     }
 
     /// `table ip filter, chain INPUT: \`tcp dport 22 drop\``.
-    fn place(&self, ruleset: &Ruleset, dropped: &Dropped) -> String {
+    fn place(&self, ruleset: &Ruleset, dropped: &Dropped<Decider>) -> String {
         let Some(by) = dropped.outcome.told().first().copied() else { return "a table".into() };
         let chain = ruleset.chain(by.chain);
         match by.rule {
@@ -100,7 +100,7 @@ impl<'a> Others<'a> {
     pub fn json(&self) -> Value {
         let Ok((ruleset, dropped)) = &self.found else { return Value::Null };
         let words = Words::new(self.policy, &name_of);
-        let one = |dropped: &Dropped| {
+        let one = |dropped: &Dropped<Decider>| {
             json!({
                 "hook": word(dropped.path),
                 "verdict": fate_word(dropped.outcome.fate),

@@ -18,8 +18,7 @@ use ringwall_ruleset::filter::Filter;
 
 use super::Host;
 use super::steps::{Scope, sides};
-use crate::ruleset::can::shown;
-use crate::ruleset::way::{Rows, Way, pass};
+use crate::ruleset::way::{Rows, Way, pass, shown};
 use crate::words::Packets;
 
 /// The whole difference, by way.

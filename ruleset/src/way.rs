@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 
-use ringwall_packet::{Address, Budget, Conditions, Exhausted, IntervalSet, Matches, Row, Table, Variable, parts, truth};
-use ringwall_ruleset::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook};
-use ringwall_ruleset::{Path, Verdict};
+use ringwall_packet::{
+    Address, AddressSet, Budget, Conditions, Exhausted, Family, IntervalSet, Matches, Packets, Row, Table, UpperSet, Variable, Witness,
+    interface, of_many, parts, truth,
+};
 
-use crate::words::Packets;
+use crate::filter::{BaseChain, Decision, Filter, FilterVerdict, Hook};
+use crate::meaning::{Path, Verdict};
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -312,4 +314,64 @@ fn both<A: Address>(
         }
     }
     Ok(all)
+}
+
+/// Packets with the same outcome.
+pub struct Passed {
+    pub outcome: Outcome,
+    pub packets: Packets,
+    /// The same, without what is known anyway.
+    pub said: Packets,
+    pub witness: Witness,
+}
+
+/// What becomes of packets of which some things are known.
+pub fn passed(filter: &Filter, path: Path, packets: &Packets, given: &Conditions, budget: &mut Budget) -> Result<Vec<Passed>, Exhausted> {
+    let many = of_many();
+    let to = |destination: &AddressSet| {
+        let mut rows = Table::default();
+        rows.push(&AddressSet::full(), destination, &UpperSet::any(), &Conditions::default(), ());
+        packets.within(&rows)
+    };
+    let at_home = for_itself(filter);
+    let (own, others) = match path == Path::Input && !at_home.is_empty() {
+        true => (to(&many.complement()), to(&many)),
+        false => (Packets::default(), packets.clone()),
+    };
+    let at_home = given.intersection(&at_home).unwrap_or_else(|| given.clone());
+    let mut all: Vec<Passed> = Vec::new();
+    for (packets, given) in [(own, &at_home), (others, given)] {
+        for (outcome, packets) in pass(filter, path, &packets.where_holds(given), budget)? {
+            let Some(witness) = packets.witness().map(|witness| shown(witness, &packets, given)) else { continue };
+            let said = packets.clone().beyond(given);
+            match all.iter_mut().find(|known| known.outcome == outcome) {
+                Some(known) => {
+                    known.packets.extend(&packets);
+                    known.said.extend(&said);
+                }
+                None => all.push(Passed { outcome, packets, said, witness }),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Names that interfaces have.
+const INTERFACES: [&str; 4] = ["eth0", "eth1", "eth2", "other0"];
+
+/// A witness without what all packets have, and with an interface's name that people know.
+pub fn shown(mut witness: Witness, packets: &Packets, known: &Conditions) -> Witness {
+    let first = |family| match family {
+        Family::V4 => packets.v4.first().map(|packets| &packets.conditions),
+        Family::V6 => packets.v6.first().map(|packets| &packets.conditions),
+    };
+    let Some(conditions) = first(witness.flow.family()) else { return witness };
+    witness.conditions.retain(|(variable, _)| conditions.values(variable) != known.values(variable));
+    for (variable, value) in &mut witness.conditions {
+        let (Variable::InputInterface | Variable::OutputInterface) = variable else { continue };
+        let names = INTERFACES.iter().filter_map(|name| interface(name));
+        let mut fitting = names.filter(|name| conditions.values(variable).is_some_and(|values| values.contains(*name)));
+        *value = fitting.next().unwrap_or(*value);
+    }
+    witness
 }
