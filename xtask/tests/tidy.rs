@@ -100,13 +100,14 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("import", &["packet", "diagnostic", "services"], "guides become text, which is read like any other policy"),
     ("ruleset", &["packet", "diagnostic"], "what a node enforces can be judged without the policy that it came from"),
     ("compile", &["packet", "diagnostic", "policy", "ruleset"], "the one place where policy meets ruleset"),
-    ("analysis", &["packet", "diagnostic", "policy", "ruleset"], "questions about policies and rulesets, whoever wrote them"),
+    ("probe", &["packet"], "what two ends saw is judged without either end"),
+    ("analysis", &["packet", "diagnostic", "policy", "ruleset", "services", "probe"], "questions about policies and rulesets, and what to probe of them"),
     (
         "controller",
-        &["packet", "diagnostic", "policy", "policy-file", "ruleset", "compile", "analysis", "services", "protocol", "api"],
+        &["packet", "diagnostic", "policy", "policy-file", "ruleset", "compile", "analysis", "services", "probe", "protocol", "api"],
         "it compiles, proves and keeps, and reaches no kernel",
     ),
-    ("node", &["packet", "ruleset"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
+    ("node", &["packet", "ruleset", "probe"], "a machine enforces rulesets: it needs no YAML and no policy to do so"),
     ("protocol", &["packet", "ruleset"], "what is said over the wire is a ruleset, not the policy or the machine"),
     ("agent", &["packet", "ruleset", "protocol", "node"], "a thin shell around node: it takes rulesets, not policies"),
     ("api", &[], "shapes that a client needs, without the controller behind them"),
@@ -116,7 +117,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
 /// A crate, what must not come with it by any way, and why.
 const NEVER: &[(&[&str], &[&str], &str)] = &[
     (
-        &["packet", "diagnostic", "services", "policy", "lint", "policy-file", "import", "ruleset", "compile", "analysis"],
+        &["packet", "diagnostic", "services", "policy", "lint", "policy-file", "import", "ruleset", "compile", "analysis", "probe"],
         &["tokio", "nix", "socket2", "netlink-sys", "rustls", "ringwall-node"],
         "these are pure: the same input gives the same output, on any machine",
     ),

@@ -13,8 +13,8 @@ use ringwall_packet::Protocol;
 
 use crate::kernel::{ChangeError, Edit, Error, Key, Netfilter, TableId};
 
-use super::observation::Watching;
-use super::plan::Tuple;
+use ringwall_probe::Watching;
+use ringwall_probe::Tuple;
 
 /// The table of the policy, of family inet.
 pub(super) const TABLE: &str = "ringwall";

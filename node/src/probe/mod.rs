@@ -8,24 +8,18 @@
 //! program would send it and, where its source enforces, once more past the source's own output, so
 //! that an open destination can't hide behind a closed source.
 
-mod judge;
 mod marks;
-mod observation;
-mod plan;
-mod report;
 mod respond;
 mod socket;
 mod source;
 mod tls;
 mod trace;
 
-pub use judge::{Conclusion, Destination, Disposition, Evidence, Expectation, Finding, Place, Trace, judge};
-pub use observation::{
-    DESTINATION_SCHEMA, DestinationLine, Line, Listener, Outcome, Refusal, SOURCE_SCHEMA, SourceLine, Tls, TlsVersion,
-    TraceVerdict, Watching,
-};
-pub use plan::{PLAN_SCHEMA, Packet, Plan, PlanError, Probe, Settings, Try, Tuple, tuples};
-pub use report::{DestinationReport, SourceReport, evidence};
 pub use respond::{RespondError, respond};
+pub use ringwall_probe::{
+    Conclusion, DESTINATION_SCHEMA, Destination, DestinationLine, DestinationReport, Disposition, Evidence, Expectation, Finding, Line,
+    Listener, Outcome, PLAN_SCHEMA, Packet, Place, Plan, PlanError, Probe, Refusal, SOURCE_SCHEMA, Settings, SourceLine, SourceReport, Tls,
+    TlsVersion, Trace, TraceVerdict, Try, Tuple, Watching, evidence, judge, tuples,
+};
 pub use socket::local_addresses;
 pub use source::{ProbeError, probe};

@@ -16,9 +16,9 @@ use ringwall_packet::Protocol;
 use socket2::{Domain, Socket, Type};
 
 use super::marks::Marks;
-use super::observation::{DestinationLine, Listener, Watching};
-use super::plan::{Plan, Try, Tuple, tuples};
-use super::report::place;
+use ringwall_probe::{DestinationLine, Listener, Watching};
+use ringwall_probe::{Plan, Try, Tuple, tuples};
+use ringwall_probe::place;
 use super::socket::{descriptors, local_addresses};
 use super::trace::{Event, TraceReader};
 

@@ -16,8 +16,8 @@ use nix::sys::socket::{
 use ringwall_packet::Protocol;
 use socket2::{Domain, Socket, Type};
 
-use super::observation::{Outcome, Refusal};
-use super::plan::{Packet, Probe, Try};
+use ringwall_probe::{Outcome, Refusal};
+use ringwall_probe::{Packet, Probe, Try};
 
 /// Echo request and reply: RFC 792, RFC 4443 §4.
 const ECHO_V4: (u8, u8) = (8, 0);

@@ -14,8 +14,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use rustls::ClientConfig;
 
 use super::marks::Marks;
-use super::observation::{Outcome, SourceLine};
-use super::plan::{Packet, Plan, Probe, Settings, Try};
+use ringwall_probe::{Outcome, SourceLine};
+use ringwall_probe::{Packet, Plan, Probe, Settings, Try};
 use super::socket::{Sending, descriptors, local_addresses};
 use super::tls::{self, Greeting};
 

@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::observation::{Tls, TlsVersion};
+use ringwall_probe::{Tls, TlsVersion};
 
 /// A handshake under way, for a socket that does not block.
 pub struct Greeting {

@@ -16,8 +16,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc::MSG_DONTWAIT;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::observation::TraceVerdict;
-use super::plan::Tuple;
+use ringwall_probe::TraceVerdict;
+use ringwall_probe::Tuple;
 use crate::kernel::wire::{Attributes, Malformed, Messages, Reply, be32, text};
 
 /// linux/netfilter/nfnetlink.h: NFNLGRP_NFTRACE.

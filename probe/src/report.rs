@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use ringwall_packet::Protocol;
 
-use super::judge::{Destination, Evidence, Trace};
-use super::observation::{DestinationLine, Listener, Outcome, SourceLine, Watching};
-use super::plan::{Packet, Probe, Try};
+use crate::judge::{Destination, Evidence, Trace};
+use crate::observation::{DestinationLine, Listener, Outcome, SourceLine, Watching};
+use crate::plan::{Packet, Probe, Try};
 
 /// What one machine said as a source.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,7 @@ pub fn evidence(probe: &Probe, sources: &[&SourceReport], destinations: &[Result
 }
 
 /// Where a probe arrives: address, protocol, port (0 where the protocol has none).
-pub(super) fn place(probe: &Probe) -> (IpAddr, u8, u16) {
+pub fn place(probe: &Probe) -> (IpAddr, u8, u16) {
     let (protocol, port) = match probe.packet {
         Packet::Tcp { port, .. } => (Protocol::TCP, port),
         Packet::Udp { port, .. } => (Protocol::UDP, port),

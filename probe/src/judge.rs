@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::observation::{Listener, Outcome, Refusal, Tls, TlsVersion, TraceVerdict, Watching};
-use super::plan::{Packet, Probe, Try};
+use crate::observation::{Listener, Outcome, Refusal, Tls, TlsVersion, TraceVerdict, Watching};
+use crate::plan::{Packet, Probe, Try};
+
+/// The policy's table on the destination, of family inet.
+const TABLE: &str = "ringwall";
 
 /// What is declared of a flow, and who enforces that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +242,7 @@ fn too_old(expected: &Expectation, evidence: &Evidence) -> Option<String> {
 fn decisive(evidence: &Evidence, which: Try) -> Option<&Trace> {
     let traces = evidence.traced.get(&which)?;
     let dropped = traces.iter().find(|trace| trace.verdict == TraceVerdict::Drop);
-    dropped.or_else(|| traces.iter().find(|trace| trace.table == super::marks::TABLE)).or(traces.first())
+    dropped.or_else(|| traces.iter().find(|trace| trace.table == TABLE)).or(traces.first())
 }
 
 fn fate(probe: &Probe, which: Try, evidence: &Evidence) -> Fate {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Try;
+use crate::plan::Try;
 
 /// The `schema` of each line that `ringwall probe` writes.
 pub const SOURCE_SCHEMA: &str = "ringwall.probe-observation/1";
