@@ -3,6 +3,7 @@
 //! In: entries that the compiler has clipped to the node. Out: nftables text, and the verdict for
 //! any flow. In: anybody's text of rules. Out: what it does, as tables. Never: the policy language, node state, files or the kernel.
 
+mod accepted;
 pub mod detect;
 pub mod filter;
 pub mod iptables;

@@ -87,7 +87,7 @@ impl Ruleset {
 }
 
 impl Entry {
-    fn is_alive(&self, now: u64) -> bool {
+    pub(crate) fn is_alive(&self, now: u64) -> bool {
         let is_clock_set = now >= CLOCK_MIN || !matches!(self.effect, Effect::Accept { .. });
         self.expires.is_none_or(|expires| now < expires && is_clock_set)
     }

@@ -13,7 +13,9 @@ mod conntrack;
 mod digest;
 mod elements;
 mod error;
+mod features;
 mod header;
+mod listeners;
 mod listing;
 mod monitor;
 mod nflog;
@@ -28,6 +30,8 @@ pub use conntrack::{Connection, ConnectionCount, Status, TcpState, Tuple, TupleU
 pub use digest::Digest;
 pub use elements::{ChangeError, Edit, Key, Refusal};
 pub use error::Error;
+pub use features::{Missing, missing};
+pub use listeners::{Listener, ephemeral_ports, listeners, running};
 pub use listing::{Limits, ListError};
 pub use monitor::{Change, Monitor};
 pub use nflog::{LogReader, LogRecord, Losses};
