@@ -126,7 +126,7 @@ fn understood(message: ToAgent) -> Result<Option<Event>, Refusal> {
             Order::Revoked(detail) => Event::Revoked { detail },
         }),
         // Not among the features that Hello named.
-        ToAgent::List(_) | ToAgent::Probes { .. } | ToAgent::Welcome(_) | ToAgent::Heartbeat(_) => None,
+        ToAgent::List(_) | ToAgent::Lists(_) | ToAgent::Probes { .. } | ToAgent::Welcome(_) | ToAgent::Heartbeat(_) => None,
     })
 }
 

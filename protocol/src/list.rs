@@ -12,6 +12,8 @@ use crate::generated as wire;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListRevision {
     pub list: String,
+    /// Revisions of one life alone can be compared. 0 is none.
+    pub life: u64,
     pub revision: u64,
 }
 
@@ -19,6 +21,7 @@ pub struct ListRevision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     pub list: String,
+    pub life: u64,
     pub change: Change,
 }
 
@@ -26,7 +29,7 @@ pub struct List {
 pub enum Change {
     /// All of the list, in parts from 0 on. It counts when the last one is there.
     Snapshot { revision: u64, part: u32, last: bool, elements: Vec<Element> },
-    /// What changed since revision `from`, which the agent must have.
+    /// What changed since revision `from`, which the agent must have, or one between the two.
     Delta { from: u64, to: u64, added: Vec<Element>, removed: Vec<Element> },
 }
 
@@ -54,13 +57,13 @@ impl TryFrom<wire::ListRevision> for ListRevision {
     type Error = Invalid;
 
     fn try_from(from: wire::ListRevision) -> Result<Self, Invalid> {
-        Ok(Self { list: name("ListRevision.list", from.list)?, revision: from.revision })
+        Ok(Self { list: name("ListRevision.list", from.list)?, life: from.life, revision: from.revision })
     }
 }
 
 impl From<ListRevision> for wire::ListRevision {
-    fn from(ListRevision { list, revision }: ListRevision) -> Self {
-        Self { list, revision }
+    fn from(ListRevision { list, life, revision }: ListRevision) -> Self {
+        Self { list, revision, life }
     }
 }
 
@@ -83,7 +86,7 @@ impl TryFrom<wire::List> for List {
                 Change::Delta { from, to, added, removed }
             }
         };
-        Ok(Self { list: name("List.list", from.list)?, change })
+        Ok(Self { list: name("List.list", from.list)?, life: from.life, change })
     }
 }
 
@@ -98,7 +101,7 @@ impl From<List> for wire::List {
                 Wire::Delta(wire::Delta { from, to, added: Some(write(&added)), removed: Some(write(&removed)) })
             }
         };
-        Self { list: from.list, change: Some(change) }
+        Self { list: from.list, change: Some(change), life: from.life }
     }
 }
 

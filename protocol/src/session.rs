@@ -100,6 +100,8 @@ pub enum ToAgent {
     Assignment(Assignment),
     /// What [`crate::List::encode`] made, once for all agents.
     List(Bytes),
+    /// The lists that there are: the first word on lists in a stream. One that is not named stays as it is.
+    Lists(Vec<ListRevision>),
     Heartbeat(u64),
     /// Answers name the id.
     Order(u64, Order),
@@ -273,6 +275,10 @@ impl TryFrom<wire::ToAgent> for ToAgent {
             Wire::Welcome(welcome) => Self::Welcome(welcome.try_into()?),
             Wire::Assignment(assignment) => Self::Assignment(assignment.try_into()?),
             Wire::List(list) => Self::List(list),
+            Wire::Lists(wire::Lists { lists }) => {
+                most("Lists.lists", lists.len(), crate::LISTS_MAX)?;
+                Self::Lists(lists.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
             Wire::Heartbeat(heartbeat) => Self::Heartbeat(heartbeat.number),
             Wire::Order(order) => {
                 let (id, order) = order.try_into()?;
@@ -290,6 +296,7 @@ impl From<ToAgent> for wire::ToAgent {
             ToAgent::Welcome(welcome) => Wire::Welcome(welcome.into()),
             ToAgent::Assignment(assignment) => Wire::Assignment(assignment.into()),
             ToAgent::List(list) => Wire::List(list),
+            ToAgent::Lists(lists) => Wire::Lists(wire::Lists { lists: lists.into_iter().map(Into::into).collect() }),
             ToAgent::Heartbeat(number) => Wire::Heartbeat(wire::Heartbeat { number }),
             ToAgent::Order(id, found) => Wire::Order(order(id, found)),
             ToAgent::Probes { id, plan } => Wire::Probes(wire::Probes { id, plan }),

@@ -43,7 +43,7 @@ fn hello() -> Hello {
 }
 
 fn revision() -> ListRevision {
-    ListRevision { list: "blocks".into(), revision: 9 }
+    ListRevision { list: "blocks".into(), life: 0, revision: 9 }
 }
 
 fn assignment() -> Assignment {
@@ -61,7 +61,7 @@ fn assignment() -> Assignment {
 }
 
 fn list(change: Change) -> ToAgent {
-    ToAgent::List(List { list: "blocks".into(), change }.encode())
+    ToAgent::List(List { list: "blocks".into(), life: 0, change }.encode())
 }
 
 fn element(network: &str, length: u8, seconds: u32) -> Element {
@@ -82,6 +82,7 @@ fn to_agent() -> Vec<(&'static str, ToAgent)> {
         ("revoked", order(Order::Revoked("by hand".into()))),
         ("move", order(Order::Move(30))),
         ("resync", order(Order::Resync)),
+        ("lists", ToAgent::Lists(vec![ListRevision { life: 5, ..revision() }])),
         ("probes", ToAgent::Probes { id: 6, plan: bytes("{}") }),
     ]
 }
@@ -208,7 +209,7 @@ fn lists_hold_prefixes_alone() {
     let refused = |v4: &[u8], v6: &[u8]| {
         let elements = Some(wire::Elements { v4: Bytes::copy_from_slice(v4), v6: Bytes::copy_from_slice(v6) });
         let snapshot = wire::Snapshot { revision: 1, part: 0, last: true, elements };
-        let list = wire::List { list: "blocks".into(), change: Some(wire::list::Change::Snapshot(snapshot)) };
+        let list = wire::List { list: "blocks".into(), change: Some(wire::list::Change::Snapshot(snapshot)), life: 0 };
         List::try_from(list).map_err(|refused| refused.field)
     };
     assert!(refused(&[203, 0, 113, 0, 24, 0, 0, 0, 0], &[]).is_ok());

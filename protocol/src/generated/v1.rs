@@ -473,14 +473,14 @@ pub mod to_controller {
     }
 }
 /// Sent by the controller.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToAgent {
-    #[prost(oneof = "to_agent::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "to_agent::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<to_agent::Message>,
 }
 /// Nested message and enum types in `ToAgent`.
 pub mod to_agent {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -495,6 +495,8 @@ pub mod to_agent {
         Order(super::Order),
         #[prost(message, tag = "6")]
         Probes(super::Probes),
+        #[prost(message, tag = "7")]
+        Lists(super::Lists),
     }
 }
 /// The place of an assignment among all that a node was ever given.
@@ -542,6 +544,16 @@ pub struct ListRevision {
     pub list: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub revision: u64,
+    /// Revisions of one life alone can be compared: a list that began anew has another one, at random. 0 is no life.
+    #[prost(uint64, tag = "3")]
+    pub life: u64,
+}
+/// The lists that there are: the first word on lists in a stream, and said again when there is one more. Whoever knows
+/// them all can tell what no list has any more. One that is not named stays as it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Lists {
+    #[prost(message, repeated, tag = "1")]
+    pub lists: ::prost::alloc::vec::Vec<ListRevision>,
 }
 /// The controller's first message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -793,6 +805,9 @@ pub struct Release {
 pub struct List {
     #[prost(string, tag = "1")]
     pub list: ::prost::alloc::string::String,
+    /// As in ListRevision.
+    #[prost(uint64, tag = "4")]
+    pub life: u64,
     #[prost(oneof = "list::Change", tags = "2, 3")]
     pub change: ::core::option::Option<list::Change>,
 }
@@ -806,7 +821,7 @@ pub mod list {
         Delta(super::Delta),
     }
 }
-/// All of a list, in parts.
+/// All of a list, in parts. Deltas may come between two of them: they count on top of the whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Snapshot {
     #[prost(uint64, tag = "1")]
@@ -823,7 +838,7 @@ pub struct Snapshot {
 /// What changed between two revisions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Delta {
-    /// The agent must have this one.
+    /// The agent must have this one, or one between the two: what is added or removed twice is so once.
     #[prost(uint64, tag = "1")]
     pub from: u64,
     #[prost(uint64, tag = "2")]
