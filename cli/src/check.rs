@@ -158,7 +158,7 @@ fn check(path: &Path, bindings: &Bindings) -> Result<Checked, Failure> {
             loaded.diagnostics.extend(lint::of_policy(policy));
             let ports = Ports { name_of: &name_of, risk_of: &risk_of };
             loaded.diagnostics.extend(findings::of_policy(policy, ports, now, findings::BUDGET));
-            for compiled in ringwall_compile::compile_all(policy).into_values() {
+            for compiled in ringwall_compile::compile_all(policy, policy.nodes.keys()).into_values() {
                 let (_, warnings) = compiled.map_err(|error| crate::compile::unproved(&error))?;
                 loaded.diagnostics.extend(warnings);
             }

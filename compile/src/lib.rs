@@ -58,9 +58,9 @@ pub fn compile(policy: &Policy, node: &str) -> Result<Compiled, Unproved> {
     Ok((Verified(ruleset), warnings))
 }
 
-/// The same for all nodes of a policy, on all cores, by their names.
-pub fn compile_all(policy: &Policy) -> BTreeMap<&Name, Result<Compiled, Unproved>> {
-    let names: Vec<&Name> = policy.nodes.keys().collect();
+/// The same for many nodes of a policy, on all cores.
+pub fn compile_all<'a>(policy: &Policy, nodes: impl IntoIterator<Item = &'a Name>) -> BTreeMap<&'a Name, Result<Compiled, Unproved>> {
+    let names: Vec<&Name> = nodes.into_iter().collect();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod http;
 pub mod id;
 pub mod identity;
+mod narrowing;
 pub mod revision;
 pub mod rollout;
 pub mod rulesets;

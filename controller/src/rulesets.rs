@@ -8,20 +8,24 @@
 //! with the id `controller`.
 //!
 //! The fleet's nodes stand beside those that the policy's own files name. A node that both name is what the files
-//! say.
+//! say. Settings of nodes are rules beside the policy's, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ringwall_diagnostic::{Colour, Diagnostic, Sources, render};
+use ringwall_compile::compile_all;
+use ringwall_policy::Name;
 use ringwall_policy_file::{Input, Values, parse};
-use ringwall_protocol::encode_ruleset;
+use ringwall_protocol::{decode_ruleset, encode_ruleset};
 use serde_json::{Map, Value, json};
 
 use crate::agent::{Agent, Standing};
 use crate::id::NodeName;
+use crate::narrowing;
 use crate::revision::Content;
+use crate::setting::{Meaning, Setting};
 use crate::time::Time;
 
 /// By node, as [`encode_ruleset`] makes them.
@@ -43,7 +47,16 @@ const INVENTORY: &str = "the fleet's nodes";
 const NODES: &str = "fleet-nodes";
 const CONTROLLERS: &str = "fleet-controllers";
 
-pub fn rulesets(content: &Content, agents: &[Agent], controllers: &[SocketAddr], now: Time) -> Result<Rulesets, Error> {
+/// What the fleet adds to a policy.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    pub agents: Vec<Agent>,
+    pub settings: Vec<Setting>,
+    /// Where nodes reach a controller.
+    pub controllers: Arc<[SocketAddr]>,
+}
+
+pub fn rulesets(content: &Content, inventory: &Inventory, now: Time) -> Result<Rulesets, Error> {
     let mut values = Values::default();
     for (name, value) in &content.values {
         values.bind(name, value, "a value of the revision");
@@ -51,24 +64,20 @@ pub fn rulesets(content: &Content, agents: &[Agent], controllers: &[SocketAddr],
     let seconds = u64::try_from(now.as_second()).unwrap_or(0);
     let files: Vec<Input> = content.files.iter().map(|(name, text)| Input { name: name.clone(), text: text.clone() }).collect();
     let own = own_nodes(&files, &values, seconds);
-    let members: Vec<&Agent> = agents.iter().filter(|agent| agent.standing == Standing::Approved && !agent.addresses().is_empty()).collect();
-    let joined = members.iter().copied().filter(|agent| !own.contains(agent.node.as_str()));
-    let inventory = Input { name: INVENTORY.into(), text: inventory(joined, &members, controllers) };
-    let parsed = parse(&files.into_iter().chain([inventory]).collect::<Vec<_>>(), &values, seconds);
+    let is_member = |agent: &&Agent| agent.standing == Standing::Approved && !agent.addresses().is_empty();
+    let members: Vec<&Agent> = inventory.agents.iter().filter(is_member).collect();
+    let added = Input { name: INVENTORY.into(), text: added(&own, &members, inventory) };
+    let parsed = parse(&files.into_iter().chain([added]).collect::<Vec<_>>(), &values, seconds);
     let Some(policy) = parsed.policy else {
         return Err(Error::Policy(errors(&parsed.diagnostics, &parsed.sources)));
     };
+    let of = |name: &Name| members.iter().find(|agent| agent.node.name() == name);
     let mut all = Rulesets::new();
-    let mut compiled = ringwall_compile::compile_all(&policy);
-    for agent in members {
-        let Some((_, result)) = compiled.iter_mut().find(|(name, _)| name.as_str() == agent.node.as_str()) else { continue };
-        match result {
-            Ok((ruleset, _)) => {
-                let (bytes, _) = encode_ruleset(ruleset);
-                all.insert(agent.node.clone(), bytes.to_vec().into());
-            }
-            Err(why) => return Err(Error::Unproved { node: agent.node.to_string(), why: why.to_string() }),
-        }
+    for (name, compiled) in compile_all(&policy, members.iter().map(|agent| agent.node.name())) {
+        let Some(agent) = of(name) else { continue };
+        let (ruleset, _) = compiled.map_err(|why| Error::Unproved { node: name.to_string(), why: why.to_string() })?;
+        let (bytes, _) = encode_ruleset(&ruleset);
+        all.insert(agent.node.clone(), bytes.to_vec().into());
     }
     Ok(all)
 }
@@ -79,8 +88,9 @@ fn own_nodes(files: &[Input], values: &Values, now: u64) -> BTreeSet<String> {
     policy.into_iter().flat_map(|policy| policy.nodes.into_keys()).map(|name| name.to_string()).collect()
 }
 
-/// The nodes in the policy's language, and their way to the controllers; JSON is YAML (YAML 1.2, section 1.3).
-fn inventory<'a>(joined: impl Iterator<Item = &'a Agent>, members: &[&Agent], controllers: &[SocketAddr]) -> String {
+/// The nodes in the policy's language, their way to the controllers, and what they host; JSON is YAML (YAML 1.2,
+/// section 1.3).
+fn added(own: &BTreeSet<String>, members: &[&Agent], Inventory { settings, controllers, .. }: &Inventory) -> String {
     let node = |agent: &Agent| {
         let mut node = Map::new();
         node.insert("addresses".into(), json!(agent.addresses()));
@@ -93,10 +103,12 @@ fn inventory<'a>(joined: impl Iterator<Item = &'a Agent>, members: &[&Agent], co
         (agent.node.to_string(), Value::Object(node))
     };
     let mut all = Map::new();
-    let nodes: Map<String, Value> = joined.map(node).collect();
+    let joined = members.iter().filter(|agent| !own.contains(agent.node.as_str()));
+    let nodes: Map<String, Value> = joined.map(|agent| node(agent)).collect();
     if !nodes.is_empty() {
         all.insert("nodes".into(), Value::Object(nodes));
     }
+    let mut rules = Vec::new();
     let own: BTreeSet<IpAddr> = members.iter().flat_map(|agent| agent.addresses()).collect();
     // A family that one of them lacks has no way between them.
     let both = |is_v4: bool| own.iter().any(|ip| ip.is_ipv4() == is_v4) && controllers.iter().any(|to| to.is_ipv4() == is_v4);
@@ -105,7 +117,16 @@ fn inventory<'a>(joined: impl Iterator<Item = &'a Agent>, members: &[&Agent], co
     if !of.is_empty() && !to.is_empty() {
         let services: BTreeSet<String> = controllers.iter().map(|to| format!("tcp/{}", to.port())).collect();
         all.insert("groups".into(), json!({ NODES: { "addresses": of }, CONTROLLERS: { "addresses": to } }));
-        all.insert("rules".into(), json!([{ "id": "controller", "allow": format!("{NODES} -> {CONTROLLERS}"), "services": services }]));
+        rules.push(json!({ "id": "controller", "allow": format!("{NODES} -> {CONTROLLERS}"), "services": services }));
+    }
+    for setting in settings.iter().filter(|setting| members.iter().any(|agent| agent.node == setting.node)) {
+        // The API takes in what means something.
+        let Ok(Meaning::Hosts(hosts)) = Meaning::of(&setting.name, &setting.value) else { continue };
+        let rule = |from: &String| json!({ "allow": format!("{from} -> {}", setting.node), "services": hosts.services, "note": "a setting of the node" });
+        rules.extend(hosts.from.iter().map(rule));
+    }
+    if !rules.is_empty() {
+        all.insert("rules".into(), rules.into());
     }
     if all.is_empty() { String::new() } else { Value::Object(all).to_string() }
 }
@@ -113,4 +134,13 @@ fn inventory<'a>(joined: impl Iterator<Item = &'a Agent>, members: &[&Agent], co
 fn errors(diagnostics: &[Diagnostic], sources: &Sources) -> String {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
     errors.map(|diagnostic| render(diagnostic, sources, Colour::Plain)).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a node loses something when one ruleset takes the place of the other. Of bytes that are none, it does.
+pub fn narrows(before: &[u8], after: &[u8]) -> bool {
+    let decoded = |bytes: &[u8]| decode_ruleset(&bytes.to_vec().into()).ok();
+    match (decoded(before), decoded(after)) {
+        (Some(before), Some(after)) => narrowing::narrows(&before, &after),
+        _ => true,
+    }
 }

@@ -118,7 +118,7 @@ impl UpperCube {
         self.protocol.contains(protocol.0) && self.destination.contains(destination) && self.source.contains(source)
     }
 
-    fn is_subset(&self, other: &Self) -> bool {
+    pub fn is_subset(&self, other: &Self) -> bool {
         self.protocol.is_subset(&other.protocol)
             && self.destination.is_subset(&other.destination)
             && self.source.is_subset(&other.source)

@@ -18,16 +18,19 @@ mod session;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringwall_protocol as protocol;
+use serde_json::json;
 
 pub use waves::Waves;
 
 use crate::agent::Agent;
 use crate::assignment;
 use crate::audit::Actor;
-use crate::change::{Write, Written};
+use crate::change::{Observed, Write, Written};
+use crate::event::NewEvent;
 use crate::id::{AgentId, AssignmentNumber, Digest, Epoch, NodeName, RevisionNumber};
 use crate::rollout::Rollout;
 use crate::time::Time;
@@ -85,8 +88,8 @@ pub enum Event {
     /// Over a connection of its own.
     Asked { ask: u64, agent: AgentId, confirm: protocol::Confirm },
     /// All nodes' rulesets of a revision, compiled and proved. Once a rollout of the revision is done,
-    /// `is_rolled_out`, nodes that are new get theirs at once.
-    Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, is_rolled_out: bool },
+    /// `is_rolled_out`, nodes get theirs at once; those that lose something by it, `narrowed`, after the others.
+    Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, narrowed: BTreeSet<NodeName>, is_rolled_out: bool },
     /// A rollout of what is wanted, in the waves that [`Core::waves`] made; it is kept already.
     Began { rollout: Rollout, window: u32 },
     /// Done when the step before is kept.
@@ -111,6 +114,8 @@ pub enum Action {
     /// After what was sent before.
     Close { id: SessionId },
     Write { id: WriteId, parts: Vec<Write> },
+    /// What is rolled out is to be compiled with the rows of now, and told as [`Event::Wanted`].
+    Stale,
     /// To an [`Event::Asked`].
     Answer { ask: u64, answer: Result<protocol::Place, Denied> },
 }
@@ -133,6 +138,8 @@ pub enum Denied {
 enum Pending {
     Step(Box<Rollout>),
     Assign(Vec<(NodeName, Kept)>),
+    /// Of an agent's addresses: all that it says it has.
+    Report { agent: AgentId, addresses: BTreeSet<IpAddr> },
     /// Nothing waits for it; who said it says it again.
     Observed,
 }
@@ -143,6 +150,7 @@ struct Wanted {
     revision: RevisionNumber,
     rulesets: BTreeMap<NodeName, Arc<[u8]>>,
     digests: BTreeMap<NodeName, Digest>,
+    narrowed: BTreeSet<NodeName>,
     is_rolled_out: bool,
 }
 
@@ -164,8 +172,8 @@ pub struct Core {
     attempts: BTreeMap<NodeName, u32>,
     /// Seconds that a trial lasts, as the last rollout says.
     window: u32,
-    /// When a laggard was given what the others have.
-    tried: BTreeMap<NodeName, Time>,
+    /// What a node was given outside of a rollout, and when.
+    tried: BTreeMap<NodeName, (Time, Digest)>,
     /// The wave that was given out last, and when.
     wave_began: Option<(usize, Time)>,
     writes: BTreeMap<WriteId, Pending>,
@@ -229,9 +237,9 @@ impl Core {
             }
             // It was compiled before the rollout began that goes on now.
             Event::Wanted { revision, .. } if self.rollout.as_ref().is_some_and(|rollout| rollout.revision != revision) => {}
-            Event::Wanted { revision, rulesets, is_rolled_out } => {
+            Event::Wanted { revision, rulesets, narrowed, is_rolled_out } => {
                 let digests = rulesets.iter().map(|(node, bytes)| (node.clone(), Digest::of(bytes))).collect();
-                self.wanted = Some(Wanted { revision, rulesets, digests, is_rolled_out });
+                self.wanted = Some(Wanted { revision, rulesets, digests, narrowed, is_rolled_out });
             }
             Event::Began { rollout, window } => self.began(rollout, window),
             Event::Ordered { actor, command } => self.commands.push_back((actor, command)),
@@ -263,6 +271,11 @@ impl Core {
         self.wanted.as_ref().map(|wanted| wanted.revision)
     }
 
+    /// The ruleset that a node has confirmed and enforces.
+    pub fn enforced(&self, name: &NodeName) -> Option<Arc<[u8]>> {
+        self.nodes.get(name)?.confirmed.as_ref().map(|kept| kept.ruleset.clone())
+    }
+
     /// Whether the node has confirmed just this.
     pub fn enforces(&self, name: &NodeName, ruleset: &[u8]) -> bool {
         self.nodes.get(name).is_some_and(|node| node.has(&Digest::of(ruleset)))
@@ -283,7 +296,7 @@ impl Core {
         self.actions.push(Action::Write { id, parts });
     }
 
-    fn observe(&mut self, what: crate::change::Observed) {
+    fn observe(&mut self, what: Observed) {
         let parts = vec![Write::Observed { at: self.now, what }];
         self.write(Pending::Observed, parts);
     }
@@ -292,6 +305,17 @@ impl Core {
         let Some(pending) = self.writes.remove(&id) else { return };
         match (pending, result) {
             (Pending::Observed, _) => {}
+            (Pending::Report { agent, addresses }, Ok(_)) => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.reported = addresses;
+                }
+                self.actions.push(Action::Stale);
+            }
+            // Such as an address that another node of the site has.
+            (Pending::Report { agent, .. }, Err(why)) => {
+                let node = self.agents.get(&agent).map(|agent| agent.node.clone());
+                self.observe(Observed::Event(NewEvent { kind: "report_refused".into(), node, body: json!({ "why": why }) }));
+            }
             (Pending::Step(rollout), Ok(_)) => self.rollout = Some(*rollout),
             (Pending::Assign(given), Ok(written)) => self.assigned(given, &written),
             // Nothing was sent; the next tick tries again.
@@ -301,6 +325,6 @@ impl Core {
 
     /// Whether something is on its way to the store that the next step needs.
     fn is_writing(&self) -> bool {
-        self.writes.values().any(|pending| !matches!(pending, Pending::Observed))
+        self.writes.values().any(|pending| !matches!(pending, Pending::Observed | Pending::Report { .. }))
     }
 }

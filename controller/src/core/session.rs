@@ -94,13 +94,13 @@ impl Core {
             "agent": hello.agent, "features": hello.features, "kernel": kernel, "nft": nft, "system": system,
             "generation": hello.generation,
         });
-        let addresses = addresses.iter().copied().collect();
+        let addresses: std::collections::BTreeSet<_> = addresses.iter().copied().collect();
         let is_new = self.agents.get(&agent).is_some_and(|known| known.reported != addresses);
         self.observe(Observed::Seen { agent, facts: Some(facts) });
         if is_new {
-            let change = Change::Report { agent, addresses };
+            let change = Change::Report { agent, addresses: addresses.clone() };
             let part = Write::Change(Audited { who: Actor::Agent(agent), at: self.now, change });
-            self.write(super::Pending::Observed, vec![part]);
+            self.write(super::Pending::Report { agent, addresses }, vec![part]);
         }
     }
 

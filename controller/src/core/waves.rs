@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Command, Core, Kept, LATE, Pending, WINDOW};
+use super::{Action, Command, Core, Kept, LATE, Pending, WINDOW};
 use crate::assignment::State as Progress;
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Write};
@@ -135,17 +135,20 @@ impl Core {
             return;
         }
         match self.rollout.as_ref().map(|rollout| rollout.state.clone()) {
-            None => self.take_in_laggards(),
+            None => self.take_in(),
             Some(State::Running { wave }) => self.run_wave(wave),
             Some(State::RollingBack { reason }) => self.take_back(reason),
             Some(State::Paused { .. }) => {}
+            // What a rollout did not bring is wanted no longer; what was before is. And who came meanwhile is in.
             Some(State::Done) => {
+                self.actions.push(Action::Stale);
                 let rollout = self.rollout.take();
                 if let Some(wanted) = self.wanted.as_mut().filter(|wanted| rollout.is_some_and(|rollout| rollout.revision == wanted.revision)) {
                     wanted.is_rolled_out = true;
                 }
             }
             Some(State::Stopped { .. }) => {
+                self.actions.push(Action::Stale);
                 let revision = self.rollout.take().map(|rollout| rollout.revision);
                 // Nobody else is to get it.
                 self.wanted = self.wanted.take().filter(|wanted| Some(wanted.revision) != revision);
@@ -153,20 +156,28 @@ impl Core {
         }
     }
 
-    /// Nodes that were not there for it, or could not take it, get at once what a rollout has brought to the
-    /// others: one by one, and not again and again. What changes for nodes that have the revision is a rollout.
-    fn take_in_laggards(&mut self) {
+    /// Nodes that were not there for a rollout, or could not take it, and those of which more or less is wanted
+    /// since who is in the fleet has changed. Each gets its own at once, and not again and again; who loses something
+    /// waits for those that only gain, so that a member that takes another's place is let in before that one is out.
+    fn take_in(&mut self) {
         let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.is_rolled_out) else { return };
+        let is_pending = |name: &NodeName| {
+            let node = self.nodes.get(name).filter(|node| node.session.is_some());
+            let newest = node.and_then(|node| node.newest.as_ref());
+            newest.is_some_and(|newest| matches!(newest.state, Progress::Sent | Progress::Trial))
+        };
         let is_behind = |name: &NodeName| {
             let Some(node) = self.nodes.get(name).filter(|node| node.session.is_some()) else { return false };
-            let is_tried = self.tried.get(name).is_some_and(|at| self.now.since(*at).as_secs() < RETRY);
-            let is_pending = node.newest.as_ref().is_some_and(|newest| matches!(newest.state, Progress::Sent | Progress::Trial));
-            let is_of_this = node.newest.as_ref().is_some_and(|newest| newest.revision == wanted.revision && newest.state == Progress::Confirmed);
-            !is_tried && !is_pending && !is_of_this && wanted.digests.get(name).is_some_and(|digest| !node.has(digest))
+            let digest = &wanted.digests[name];
+            // Another ruleset than was tried is worth its own try.
+            let is_tried = self.tried.get(name).is_some_and(|(at, tried)| tried == digest && self.now.since(*at).as_secs() < RETRY);
+            !is_tried && !node.has(digest) && !is_pending(name)
         };
-        let behind = wanted.rulesets.iter().filter(|(name, _)| is_behind(name));
-        let all: Vec<_> = behind.map(|(name, ruleset)| (name.clone(), wanted.revision, ruleset.clone())).collect();
-        self.tried.extend(all.iter().map(|(name, ..)| (name.clone(), self.now)));
+        let (narrowed, gaining): (Vec<_>, Vec<_>) = wanted.digests.keys().filter(|name| is_behind(name)).partition(|name| wanted.narrowed.contains(*name));
+        let is_first_over = || gaining.is_empty() && !wanted.digests.keys().any(|name| !wanted.narrowed.contains(name) && is_pending(name));
+        let behind = if narrowed.is_empty() || !is_first_over() { gaining } else { narrowed };
+        let all: Vec<_> = behind.into_iter().map(|name| (name.clone(), wanted.revision, wanted.rulesets[name].clone())).collect();
+        self.tried.extend(all.iter().map(|(name, ..)| (name.clone(), (self.now, wanted.digests[name]))));
         self.assign(all);
     }
 

@@ -15,6 +15,7 @@ use crate::access::Access;
 use crate::agent::{Agent, Place, Sighting, Standing};
 use crate::change::Change;
 use crate::id::AgentId;
+use crate::rulesets::Inventory;
 use crate::store::{Read as _, Store as _};
 
 /// All agents.
@@ -78,6 +79,11 @@ pub async fn place(
         location: part::location(asked.location)?,
         prefixes: part::prefixes(asked.prefixes)?,
     };
+    let put = |inventory: &mut Inventory| {
+        let row = inventory.agents.iter_mut().find(|row| row.id == agent);
+        row.into_iter().for_each(|row| row.place = place.clone());
+    };
+    inner.state.control.try_change(put).await?;
     changed(inner, key, agent, Change::Place { agent, place }).await
 }
 

@@ -1,6 +1,7 @@
 //! Settings of nodes.
 //!
-//! In: a node, a name, JSON. Out: rows; what is rolled out is compiled anew. Never: what a setting means.
+//! In: a node, a name, JSON. Out: rows; what is rolled out is compiled anew. Never: a setting that means nothing, or
+//! with which what is rolled out would not compile.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +15,8 @@ use super::{Api, Inner, to_the_end};
 use crate::access::Access;
 use crate::change::Change;
 use crate::id::{NodeName, SettingName};
-use crate::setting::Setting;
+use crate::rulesets::Inventory;
+use crate::setting::{Meaning, Setting};
 use crate::store::{Read as _, Store as _};
 
 /// Settings of one node.
@@ -65,6 +67,13 @@ pub async fn set(
     if others >= SETTINGS_MAX {
         return Err(Refused::malformed(format!("a node has at most {SETTINGS_MAX} settings")));
     }
+    Meaning::of(&name, &value).map_err(|why| Refused::malformed(why.to_string()))?;
+    let wanted = Setting { node: node.clone(), name: name.clone(), value: value.clone(), revision: 0 };
+    let put = |inventory: &mut Inventory| {
+        inventory.settings.retain(|setting| (&setting.node, &setting.name) != (&wanted.node, &wanted.name));
+        inventory.settings.push(wanted);
+    };
+    inner.state.control.try_change(put).await?;
     let setting = changed(inner, key, node, name, Some(value)).await?;
     setting.map(Json).ok_or_else(|| Refused::missing("setting", "that was set"))
 }
@@ -91,7 +100,7 @@ async fn changed(inner: Inner, key: Access, node: NodeName, name: SettingName, v
     to_the_end(async move {
         let change = Change::Set { node: node.clone(), name: name.clone(), value };
         inner.change(&key, change).await?;
-        inner.state.control.refresh().await;
+        inner.state.control.refresh();
         Ok(inner.state.store.read().await?.setting(&node, &name).await?.as_ref().map(shape))
     })
     .await

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwall_protocol::{Place, wire};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tonic::Status;
 
 use crate::assignment::{self, Assignment};
 use crate::audit::{Actor, Audited};
-use crate::change::{Change, Write, Written};
+use crate::change::{Change, Observed, Write, Written};
 use crate::core::{Action, Command, Core, Denied, Event, Kept, Rows, SessionId, Waves};
+use crate::event::NewEvent;
 use crate::id::{AgentId, NodeName, RevisionNumber};
-use crate::revision::Content;
 use crate::rollout::{Rollout, State};
-use crate::rulesets::{self, Rulesets};
+use crate::rulesets::{self, Inventory, Rulesets};
 use crate::store::{self, Read as _, Store};
 use crate::time::Time;
 
@@ -63,13 +63,19 @@ pub struct Control<S> {
     clock: fn() -> Time,
     /// Where nodes reach a controller.
     controllers: Arc<[SocketAddr]>,
-    /// One at a time compiles what is rolled out, so that the last one has the newest rows.
-    refreshing: Arc<Mutex<()>>,
+    /// What is rolled out is to be compiled anew; held by who compiles, so that the last one has the newest rows.
+    stale: Arc<Stale>,
+}
+
+#[derive(Debug, Default)]
+struct Stale {
+    told: Notify,
+    turn: Mutex<()>,
 }
 
 impl<S> Clone for Control<S> {
     fn clone(&self) -> Self {
-        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock, controllers: self.controllers.clone(), refreshing: self.refreshing.clone() }
+        Self { told: self.told.clone(), store: self.store.clone(), clock: self.clock, controllers: self.controllers.clone(), stale: self.stale.clone() }
     }
 }
 
@@ -77,9 +83,9 @@ impl<S> Clone for Control<S> {
 pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time, controllers: Vec<SocketAddr>) -> Result<Control<S>, store::Error> {
     let core = load(&*store, clock()).await?;
     let (told, incoming) = mpsc::channel(EVENTS);
-    let control = Control { told, store, clock, controllers: controllers.into(), refreshing: Arc::default() };
+    let control = Control { told, store, clock, controllers: controllers.into(), stale: Arc::default() };
     tokio::spawn(run(core, incoming, control.clone().into()));
-    control.refresh().await;
+    control.refresh();
     Ok(control)
 }
 
@@ -114,24 +120,25 @@ struct Weak<S> {
     store: Arc<S>,
     clock: fn() -> Time,
     controllers: Arc<[SocketAddr]>,
-    refreshing: Arc<Mutex<()>>,
+    stale: Arc<Stale>,
 }
 
 impl<S> From<Control<S>> for Weak<S> {
-    fn from(Control { told, store, clock, controllers, refreshing }: Control<S>) -> Self {
-        Self { told: told.downgrade(), store, clock, controllers, refreshing }
+    fn from(Control { told, store, clock, controllers, stale }: Control<S>) -> Self {
+        Self { told: told.downgrade(), store, clock, controllers, stale }
     }
 }
 
 impl<S> Weak<S> {
     fn upgrade(&self) -> Option<Control<S>> {
-        let (store, controllers, refreshing) = (self.store.clone(), self.controllers.clone(), self.refreshing.clone());
-        Some(Control { told: self.told.upgrade()?, store, clock: self.clock, controllers, refreshing })
+        let (store, controllers, stale) = (self.store.clone(), self.controllers.clone(), self.stale.clone());
+        Some(Control { told: self.told.upgrade()?, store, clock: self.clock, controllers, stale })
     }
 }
 
 async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak: Weak<S>) {
-    let (clock, back, store) = (weak.clock, weak.told.clone(), weak.store.clone());
+    let (clock, back, store, stale) = (weak.clock, weak.told.clone(), weak.store.clone(), weak.stale.clone());
+    let refreshing = tokio::spawn(refresh(weak));
     let mut streams: BTreeMap<SessionId, Outgoing> = BTreeMap::new();
     let mut asked: BTreeMap<u64, oneshot::Sender<Result<Place, Denied>>> = BTreeMap::new();
     let mut last_ask = 0;
@@ -141,7 +148,10 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
         let event = tokio::select! {
             _ = ticks.tick() => Event::Tick,
             told = incoming.recv() => match told {
-                None => return,
+                None => {
+                    refreshing.abort();
+                    return;
+                }
                 Some(Told::Event(event)) => event,
                 Some(Told::Opened { id, outgoing, event }) => {
                     streams.insert(id, outgoing);
@@ -158,7 +168,6 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
                 }
             },
         };
-        let rollout_before = core.rollout().map(|rollout| rollout.number);
         // A stream that is found to be behind is an event of its own, with all that follows from it.
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -183,6 +192,7 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
                             tell(&back, Event::Written { id, result }).await;
                         });
                     }
+                    Action::Stale => stale.told.notify_one(),
                     Action::Answer { ask, answer } => {
                         if let Some(waiting) = asked.remove(&ask) {
                             let _ = waiting.send(answer);
@@ -191,12 +201,27 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
                 }
             }
         }
-        // What a rollout did not bring is wanted no longer; what was before is.
-        if rollout_before.is_some() && core.rollout().is_none()
-            && let Some(control) = weak.upgrade()
-        {
-            tokio::spawn(async move { control.refresh().await });
+    }
+}
+
+/// Compiles what is rolled out whenever it is stale; of what comes meanwhile, once more is enough.
+async fn refresh<S: Store>(weak: Weak<S>) {
+    let mut said = None;
+    loop {
+        weak.stale.told.notified().await;
+        let Some(control) = weak.upgrade() else { return };
+        let _turn = weak.stale.turn.lock().await;
+        let result = control.compile_what_is_wanted().await;
+        let why = result.err().map(|error| error.to_string());
+        if let Some(why) = why.clone().filter(|why| said.as_ref() != Some(why)) {
+            tracing::warn!(why, "what is rolled out does not compile with the nodes of now");
+            let body = serde_json::json!({ "why": why });
+            let what = Observed::Event(NewEvent { kind: "uncompiled".into(), node: None, body });
+            if let Err(error) = control.store.write(vec![Write::Observed { at: (control.clock)(), what }]).await {
+                tracing::error!(%error, "an event was not kept");
+            }
         }
+        said = why;
     }
 }
 
@@ -230,69 +255,86 @@ impl<S: Store> Control<S> {
         if let Some(agent) = row {
             self.told(Told::Event(Event::Agent(agent))).await?;
         }
-        // It may take a while; whoever made the change need not wait for it.
-        let control = self.clone();
-        tokio::spawn(async move { control.refresh().await });
+        self.refresh();
         Ok(())
     }
 
-    /// Compiles what is rolled out with the nodes of now, for those that come later.
-    pub async fn refresh(&self) {
-        let _turn = self.refreshing.lock().await;
-        if let Err(error) = self.try_refresh().await {
-            tracing::warn!(%error, "what is rolled out does not compile with the nodes of now");
-        }
+    /// Who is in the fleet, or with what, is not what was compiled: what is rolled out is compiled anew, soon.
+    pub fn refresh(&self) {
+        self.stale.told.notify_one();
     }
 
-    async fn try_refresh(&self) -> Result<(), ControlError> {
+    async fn compile_what_is_wanted(&self) -> Result<(), ControlError> {
         let (active, wanted) = self.look(|core| (core.rollout().map(|rollout| rollout.revision), core.wanted())).await?;
         if let Some(revision) = active {
             // Begun before this controller was started: what it brings is not known yet.
             if wanted != active {
-                let rulesets = self.compile(revision).await?;
-                self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: false })).await?;
+                let rulesets = self.compile(revision, |_| ()).await?;
+                self.told(Told::Event(Event::Wanted { revision, rulesets, narrowed: BTreeSet::new(), is_rolled_out: false })).await?;
             }
             return Ok(());
         }
-        let done = {
-            let mut read = self.store.read().await?;
-            let rollouts = read.rollouts(None, 100).await?;
-            rollouts.into_iter().find(|rollout| rollout.state == State::Done).map(|rollout| rollout.revision)
+        let Some(revision) = self.rolled_out().await? else { return Ok(()) };
+        let rulesets = Arc::new(self.compile(revision, |_| ()).await?);
+        let changed = {
+            let rulesets = rulesets.clone();
+            self.look(move |core| rulesets.iter().filter_map(|(name, after)| Some((name.clone(), core.enforced(name)?, after.clone()))).filter(|(_, before, after)| before != after).collect::<Vec<_>>())
         };
-        let Some(revision) = done else { return Ok(()) };
-        let rulesets = self.compile(revision).await?;
-        self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: true })).await
+        let changed = changed.await?;
+        let narrowed = tokio::task::spawn_blocking(move || changed.into_iter().filter(|(_, before, after)| rulesets::narrows(before, after)).map(|(name, ..)| name).collect());
+        let narrowed = narrowed.await.map_err(|_| ControlError::Ending)?;
+        let rulesets = Arc::unwrap_or_clone(rulesets);
+        self.told(Told::Event(Event::Wanted { revision, rulesets, narrowed, is_rolled_out: true })).await
     }
 
-    async fn compile(&self, revision: RevisionNumber) -> Result<Rulesets, ControlError> {
-        let (content, agents): (Content, _) = {
+    async fn rolled_out(&self) -> Result<Option<RevisionNumber>, ControlError> {
+        let rollouts = self.store.read().await?.rollouts(None, 100).await?;
+        Ok(rollouts.into_iter().find(|rollout| rollout.state == State::Done).map(|rollout| rollout.revision))
+    }
+
+    /// Whether what is rolled out would still compile with this change of the fleet. What does not compile as it is
+    /// can be changed in any way.
+    pub async fn try_change(&self, change: impl FnOnce(&mut Inventory)) -> Result<(), ControlError> {
+        let Some(revision) = self.rolled_out().await? else { return Ok(()) };
+        match self.compile(revision, change).await {
+            Err(error @ ControlError::Policy(_)) => match self.compile(revision, |_| ()).await {
+                Err(ControlError::Policy(_)) => Ok(()),
+                _ => Err(error),
+            },
+            other => other.map(drop),
+        }
+    }
+
+    async fn compile(&self, revision: RevisionNumber, change: impl FnOnce(&mut Inventory)) -> Result<Rulesets, ControlError> {
+        let (content, mut inventory) = {
             let mut read = self.store.read().await?;
             let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
             let content = read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?;
-            (content, read.agents().await?)
+            let (agents, settings) = (read.agents().await?, read.settings().await?);
+            (content, Inventory { agents, settings, controllers: self.controllers.clone() })
         };
-        let (now, controllers) = ((self.clock)(), self.controllers.clone());
-        let compiled = tokio::task::spawn_blocking(move || rulesets::rulesets(&content, &agents, &controllers, now)).await;
+        change(&mut inventory);
+        let now = (self.clock)();
+        let compiled = tokio::task::spawn_blocking(move || rulesets::rulesets(&content, &inventory, now)).await;
         Ok(compiled.map_err(|_| ControlError::Ending)??)
     }
 
     /// Brings a revision to all nodes that don't have it, wave by wave.
     pub async fn start_rollout(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
         let rollout = {
-            let _turn = self.refreshing.lock().await;
+            let _turn = self.stale.turn.lock().await;
             self.begin(who, revision, waves).await
         };
         if rollout.is_err() {
             // What is rolled out is wanted as before.
-            let control = self.clone();
-            tokio::spawn(async move { control.refresh().await });
+            self.refresh();
         }
         rollout
     }
 
     async fn begin(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
-        let (rulesets, window) = (self.compile(revision).await?, waves.window);
-        self.told(Told::Event(Event::Wanted { revision, rulesets, is_rolled_out: false })).await?;
+        let (rulesets, window) = (self.compile(revision, |_| ()).await?, waves.window);
+        self.told(Told::Event(Event::Wanted { revision, rulesets, narrowed: BTreeSet::new(), is_rolled_out: false })).await?;
         let (revision, waves) = self.look(move |core| core.waves(&waves)).await?.ok_or(ControlError::NoRevision(revision))?;
         if waves.is_empty() {
             return Err(ControlError::Nothing);
@@ -307,7 +349,7 @@ impl<S: Store> Control<S> {
 
     /// What a rollout of the revision would change.
     pub async fn outdated(&self, revision: RevisionNumber) -> Result<BTreeSet<NodeName>, ControlError> {
-        let rulesets = self.compile(revision).await?;
+        let rulesets = self.compile(revision, |_| ()).await?;
         self.look(move |core| rulesets.iter().filter(|(name, ruleset)| !core.enforces(name, ruleset)).map(|(name, _)| name.clone()).collect()).await
     }
 

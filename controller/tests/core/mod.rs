@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwall_controller::agent::{Agent, Keys, Place, Standing};
+use ringwall_controller::assignment;
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Write, Written};
 use ringwall_controller::core::{Action, Core, Event, Rows, SessionId, Waves, WriteId};
@@ -157,6 +158,8 @@ impl World {
                     assert!(!self.is_stalled || !is_wanted(&parts), "a store that is full is asked again and again");
                     self.writes.push_back((id, parts));
                 }
+                // Who is in the fleet does not change here.
+                Action::Stale => {}
                 Action::Answer { ask, answer } => drop(self.answers.insert(ask, answer)),
             }
         }
@@ -305,7 +308,7 @@ impl World {
 
     fn roll(&mut self, revision: u64, text: &str) {
         let count = self.nodes.len();
-        self.step(Event::Wanted { revision: RevisionNumber(revision), rulesets: rulesets(count, text), is_rolled_out: false });
+        self.step(Event::Wanted { revision: RevisionNumber(revision), rulesets: rulesets(count, text), narrowed: BTreeSet::new(), is_rolled_out: false });
         let waves = Waves { canary: BTreeSet::new(), percents: vec![30], ..Waves::default() };
         let (revision, waves) = self.core.waves(&waves).expect("something is wanted");
         self.keep(Change::StartRollout { revision, waves });
@@ -322,7 +325,7 @@ impl World {
             self.anything();
             // What a rollout did not bring is wanted no longer: what was before is.
             if self.core.rollout().is_none() && self.core.waves(&Waves::default()).is_none() && self.has_first {
-                self.step(Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(self.nodes.len(), "first"), is_rolled_out: true });
+                self.step(Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(self.nodes.len(), "first"), narrowed: BTreeSet::new(), is_rolled_out: true });
             }
             let is_quiet = self.writes.is_empty()
                 && self.core.rollout().is_none()
@@ -408,4 +411,54 @@ fn who_is_revoked_is_told_and_let_go() {
     world.step(Event::Asked { ask: 9, agent: agent(0).id, confirm });
     assert!(world.answers[&9].is_err());
     assert!(world.core.node(&name(0)).is_some_and(|(newest, is_connected)| newest.is_none() && !is_connected));
+}
+
+/// Who is in the fleet changes: those that only gain have theirs before anybody loses something.
+#[test]
+fn a_changed_membership_reaches_who_gains_first() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, 4);
+        world.settle();
+        world.roll(1, "first");
+        world.settle();
+        let wanted = |text: &str, narrowed: &[usize]| {
+            let narrowed = narrowed.iter().copied().map(name).collect();
+            Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(4, text), narrowed, is_rolled_out: true }
+        };
+        world.step(wanted("changed", &[1, 3]));
+        let has_it = |world: &World, at: usize| {
+            let newest = world.core.node(&name(at)).and_then(|(newest, _)| newest.cloned()).expect("an assignment");
+            (newest.digest == Digest::of(format!("changed for {at}").as_bytes())).then_some(newest.state)
+        };
+        let mut steps = 0;
+        while !(0..4).all(|at| has_it(&world, at) == Some(assignment::State::Confirmed)) {
+            world.anything();
+            if [1, 3].iter().any(|at| has_it(&world, *at).is_some()) {
+                let first = [0, 2].map(|at| has_it(&world, at));
+                assert!(first.iter().all(|state| *state == Some(assignment::State::Confirmed)), "seed {seed}: {first:?}");
+            }
+            steps += 1;
+            assert!(steps < 20_000, "seed {seed}: it does not come to an end");
+        }
+    }
+}
+
+/// A node that can't take what is wanted is not asked at each event, and holds up nobody else's.
+#[test]
+fn a_changed_membership_that_a_node_refuses_is_tried_again_after_a_minute() {
+    let mut world = World::new(1, 2);
+    world.settle();
+    world.roll(1, "first");
+    world.settle();
+    world.nodes.get_mut(&name(0)).expect("a node").cannot = Some("1".into());
+    let wanted = Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(2, "changed"), narrowed: [name(1)].into(), is_rolled_out: true };
+    world.step(wanted);
+    let state = |world: &World, at: usize| world.core.node(&name(at)).and_then(|(newest, _)| newest.cloned()).expect("an assignment");
+    for _ in 0..2_000 {
+        world.anything();
+    }
+    assert_eq!(state(&world, 1).state, assignment::State::Confirmed);
+    assert_eq!(state(&world, 1).digest, Digest::of(b"changed for 1"));
+    let failed = state(&world, 0);
+    assert!(matches!(failed.state, assignment::State::Refused(_) | assignment::State::Fell(_)), "{:?}", failed.state);
 }

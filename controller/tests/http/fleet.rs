@@ -109,19 +109,33 @@ fn a_node_is_let_in_placed_and_put_out() {
 #[test]
 fn settings_are_of_nodes_that_are_there() {
     with_fixture(|fixture| async move {
-        let path = "/api/v1/nodes/edge-1/settings/api_ports";
-        let value = json!({ "value": [443, 8443] });
-        let (code, _) = fixture.refused(&fixture.writer, "PUT", path, Some(value.clone())).await;
+        let path = "/api/v1/nodes/edge-1/settings/hosts";
+        let hosts = json!({ "services": ["https", "tcp/8443"], "from": ["users"] });
+        let (code, _) = fixture.refused(&fixture.writer, "PUT", path, Some(json!({ "value": hosts }))).await;
         assert_eq!(code, "missing");
         fixture.enrol("edge-1", json!({ "for": "15m" })).await;
-        let (status, setting) = fixture.ask(&fixture.writer, "PUT", path, Some(value)).await;
+        let (status, setting) = fixture.ask(&fixture.writer, "PUT", path, Some(json!({ "value": hosts }))).await;
         assert_eq!(status, StatusCode::OK, "{setting}");
-        assert_eq!(setting["value"], json!([443, 8443]));
+        assert_eq!(setting["value"], hosts);
         assert_eq!(fixture.get("/api/v1/settings").await["settings"], json!([setting]));
         assert_eq!(fixture.get("/api/v1/nodes/edge-1/settings").await["settings"], json!([setting]));
         assert_eq!(fixture.get("/api/v1/nodes/edge-2/settings").await["settings"], json!([]));
-        let (code, _) = fixture.refused(&fixture.writer, "PUT", path, Some(json!({ "value": null }))).await;
-        assert_eq!(code, "malformed");
+        let meaningless = [
+            json!(null),
+            json!([443]),
+            json!({ "services": ["https"] }),
+            json!({ "services": [], "from": ["users"] }),
+            json!({ "services": ["https"], "from": ["users -> any"] }),
+            json!({ "services": ["https"], "from": ["users"], "log": true }),
+            json!({ "services": ["https\n"], "from": ["users"] }),
+        ];
+        for value in meaningless {
+            let (code, _) = fixture.refused(&fixture.writer, "PUT", path, Some(json!({ "value": value }))).await;
+            assert_eq!(code, "malformed", "{value}");
+        }
+        let unknown = "/api/v1/nodes/edge-1/settings/api_ports";
+        let (code, detail) = fixture.refused(&fixture.writer, "PUT", unknown, Some(json!({ "value": hosts }))).await;
+        assert_eq!((code.as_str(), detail.contains("hosts")), ("malformed", true), "{detail}");
         let (status, _) = fixture.ask(&fixture.writer, "DELETE", path, None).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
         let (code, _) = fixture.refused(&fixture.writer, "DELETE", path, None).await;

@@ -24,7 +24,7 @@ pub fn run() -> Result<()> {
         let policy = policy.ok_or("no policy")?;
         let mut compiled = Vec::new();
         compiling.push(time(|| {
-            for (name, result) in compile_all(&policy) {
+            for (name, result) in compile_all(&policy, policy.nodes.keys()) {
                 compiled.push((name, result?.0));
             }
             Ok(())
