@@ -4,6 +4,7 @@
 
 mod checks;
 mod machine;
+mod random;
 mod stories;
 mod world;
 

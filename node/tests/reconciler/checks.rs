@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ringwall_node::reconciler::{Action, Millis, Place, Say, Stage};
 
-use crate::reconciler::machine::{DiskModel, KernelModel};
+use super::machine::{DiskModel, KernelModel};
 
 #[derive(Debug, Default)]
 pub struct Checks {

@@ -1,8 +1,8 @@
-//! A kernel and a disk, as small as they can be.
+//! A kernel and a disk, as small as they can be, and what an agent's hands do to them.
 
 use std::collections::BTreeMap;
 
-use ringwall_node::reconciler::{Assignment, Begun, Disk, Kernel, Millis};
+use ringwall_node::reconciler::{Action, Assignment, Begun, Disk, Event, Kernel, Millis, Reason, SettleFailure};
 use ringwall_ruleset::nftables::Generation;
 
 /// Two rulesets at most, and a switch. Its timers stand still while the machine sleeps, as jiffies do.
@@ -84,4 +84,91 @@ impl DiskModel {
         self.begun.insert(self.last, begun);
         self.last
     }
+}
+
+/// Where an operation comes to grief.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was done.
+    Before,
+    /// The kernel did it, and nobody was told. Of a confirmation alone: of all else it is as good as done.
+    After,
+}
+
+/// Carries out what touches the kernel or the disk; `None` for what does not.
+pub fn operate(kernel: &mut KernelModel, disk: &mut DiskModel, action: &Action, failure: Option<Failure>) -> Option<Event> {
+    let fails = failure == Some(Failure::Before);
+    Some(match action {
+        Action::Persist(assignment) if disk.is_full || fails => {
+            Event::NotPersisted { place: assignment.place, detail: "no space left on device".into() }
+        }
+        Action::Persist(assignment) => {
+            disk.taken = Some(assignment.clone());
+            Event::Persisted(assignment.place)
+        }
+        Action::Load(assignment) => load(kernel, disk, assignment, fails),
+        Action::ConfirmInKernel(generation) => confirm(kernel, disk, *generation, failure),
+        Action::Rollback(_) if fails => Event::NotRolledBack { detail: "nft".into() },
+        Action::Rollback(generation) => {
+            if kernel.trial.is_some_and(|(found, _)| found == generation.0) {
+                kernel.trial = None;
+            }
+            Event::RolledBack(*generation)
+        }
+        Action::ReadKernel if fails => Event::KernelNotRead,
+        Action::ReadKernel => Event::KernelRead(kernel.read()),
+        Action::Heal(_) if fails => Event::NotHealed,
+        Action::Heal(generation) => {
+            kernel.heal(generation.0);
+            Event::Healed
+        }
+        Action::Remove if fails => Event::NotRemoved { detail: "nft".into() },
+        Action::Remove => {
+            kernel.flush();
+            disk.confirmed = None;
+            Event::Removed
+        }
+        _ => return None,
+    })
+}
+
+fn load(kernel: &mut KernelModel, disk: &mut DiskModel, assignment: &Assignment, fails: bool) -> Event {
+    let refused = |reason, detail: &str| Event::NotLoaded { place: assignment.place, reason, detail: detail.into() };
+    if kernel.live_trial().is_some() {
+        return refused(Reason::Busy, "another trial is on");
+    }
+    if disk.is_full {
+        return refused(Reason::Disk, "no space left on device");
+    }
+    // As apply does: what is enforced is settled before something else is loaded.
+    if kernel.current.is_some() && kernel.current > disk.confirmed {
+        disk.confirmed = kernel.current;
+    }
+    let generation = disk.begin(Some(assignment));
+    if fails {
+        return refused(Reason::Kernel, "nft refused the text");
+    }
+    kernel.trial = Some((generation, kernel.time + u64::from(assignment.window) * 1000));
+    kernel.is_disturbed = false;
+    Event::Loaded { place: assignment.place, generation: Generation(generation) }
+}
+
+fn confirm(kernel: &mut KernelModel, disk: &mut DiskModel, generation: Generation, failure: Option<Failure>) -> Event {
+    let failed = |detail: &str| Event::NotSettled(SettleFailure::Kernel(detail.into()));
+    if failure == Some(Failure::Before) {
+        return failed("nft was killed");
+    }
+    if kernel.current != Some(generation.0) {
+        if !kernel.confirm(generation.0) {
+            return Event::NotSettled(SettleFailure::Fallen);
+        }
+        if failure == Some(Failure::After) {
+            return failed("nft did not say what became of it");
+        }
+    }
+    if disk.is_full {
+        return Event::NotSettled(SettleFailure::Disk("no space left on device".into()));
+    }
+    disk.confirmed = Some(generation.0);
+    Event::Settled(generation)
 }

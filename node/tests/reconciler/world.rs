@@ -10,29 +10,8 @@ use ringwall_node::reconciler::{
 use ringwall_ruleset::nftables::Generation;
 
 use crate::reconciler::checks::Checks;
-use crate::reconciler::machine::{DiskModel, KernelModel};
-
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for faults.
-pub struct Random(u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// True in so many of a hundred.
-    pub fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
+use crate::reconciler::machine::{DiskModel, Failure, KernelModel, operate};
+use crate::reconciler::random::Random;
 
 /// What happened, so that a run in which it never did is no success.
 #[derive(Clone, Copy, Debug, Default)]
@@ -320,93 +299,38 @@ impl World {
                 self.is_session_up = false;
                 Event::Disconnected
             }
-            Action::Persist(assignment) => {
-                let place = assignment.place;
-                if self.disk.is_full || self.fails() {
-                    return Some(Event::NotPersisted { place, detail: "no space left on device".into() });
-                }
-                self.checks.persist(&self.disk, place);
-                self.disk.taken = Some(assignment);
-                Event::Persisted(place)
-            }
-            Action::Load(assignment) => self.load(&assignment),
-            Action::ConfirmInKernel(generation) => self.confirm(generation),
-            Action::Rollback(_) if self.fails() => Event::NotRolledBack { detail: "nft".into() },
-            Action::Rollback(generation) => {
-                if self.kernel.trial.is_some_and(|(found, _)| found == generation.0) {
-                    self.kernel.trial = None;
-                }
-                Event::RolledBack(generation)
-            }
-            Action::ReadKernel if self.fails() => Event::KernelNotRead,
-            Action::ReadKernel => {
-                self.checks.read();
-                Event::KernelRead(self.kernel.read())
-            }
-            Action::Heal(_) if self.fails() => Event::NotHealed,
-            Action::Heal(generation) => {
-                self.tally.healed += 1;
-                self.kernel.heal(generation.0);
-                Event::Healed
-            }
-            Action::Remove if self.fails() => Event::NotRemoved { detail: "nft".into() },
-            Action::Remove => {
-                self.kernel.flush();
-                self.disk.confirmed = None;
-                self.checks.removed();
-                Event::Removed
-            }
             Action::Resolve(name) if self.fails() => Event::NotResolved { name },
             Action::Resolve(name) => {
                 let address = std::net::Ipv4Addr::from_bits(0xc000_0200 + u32::try_from(self.random.below(4)).unwrap());
                 Event::Resolved { name, addresses: [address.into()].into(), seconds: 60 }
             }
-            Action::Say(_) | Action::ConnectFreshAndConfirm { .. } | Action::ForgetIdentity | Action::Refresh { .. } => return None,
+            other => return self.operate(&other),
         })
     }
 
-    fn load(&mut self, assignment: &Assignment) -> Event {
-        let place = assignment.place;
-        let refused = |reason, detail: &str| Event::NotLoaded { place, reason, detail: detail.into() };
-        if self.kernel.live_trial().is_some() {
-            return refused(Reason::Busy, "another trial is on");
+    /// In the kernel, or on the disk.
+    fn operate(&mut self, action: &Action) -> Option<Event> {
+        let failure = match () {
+            () if self.fails() => Some(Failure::Before),
+            () if matches!(action, Action::ConfirmInKernel(_)) && self.fails() => Some(Failure::After),
+            () => None,
+        };
+        let (before, taken) = (self.kernel.current, self.disk.clone());
+        let event = operate(&mut self.kernel, &mut self.disk, action, failure)?;
+        match &event {
+            Event::Persisted(place) => self.checks.persist(&taken, *place),
+            Event::KernelRead(_) => self.checks.read(),
+            Event::Healed => self.tally.healed += 1,
+            Event::Removed => self.checks.removed(),
+            Event::NotSettled(SettleFailure::Disk(_)) => self.tally.unconfirmed_by_disk += 1,
+            _ => {}
         }
-        if self.disk.is_full {
-            return refused(Reason::Disk, "no space left on device");
-        }
-        // As apply does: what is enforced is settled before something else is loaded.
-        if self.kernel.current.is_some() && self.kernel.current > self.disk.confirmed {
-            self.disk.confirmed = self.kernel.current;
-        }
-        let generation = self.disk.begin(Some(assignment));
-        if self.fails() {
-            return refused(Reason::Kernel, "nft refused the text");
-        }
-        self.kernel.trial = Some((generation, self.kernel.time + u64::from(assignment.window) * 1000));
-        self.kernel.is_disturbed = false;
-        Event::Loaded { place, generation: Generation(generation) }
-    }
-
-    fn confirm(&mut self, generation: Generation) -> Event {
-        let failed = |failure| Event::NotSettled(failure);
-        if self.fails() {
-            return failed(SettleFailure::Kernel("nft was killed".into()));
-        }
-        if self.kernel.current != Some(generation.0) {
-            if !self.kernel.confirm(generation.0) {
-                return failed(SettleFailure::Fallen);
-            }
+        if let Action::ConfirmInKernel(generation) = action
+            && self.kernel.current != before
+        {
             self.checks.confirm(generation.0);
-            if self.fails() {
-                return failed(SettleFailure::Kernel("nft did not say what became of it".into()));
-            }
         }
-        if self.disk.is_full {
-            self.tally.unconfirmed_by_disk += 1;
-            return failed(SettleFailure::Disk("no space left on device".into()));
-        }
-        self.disk.confirmed = Some(generation.0);
-        Event::Settled(generation)
+        Some(event)
     }
 
     // The controller.
