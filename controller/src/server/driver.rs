@@ -89,7 +89,8 @@ pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time, controllers: Ve
     Ok(control)
 }
 
-async fn load<S: Store>(store: &S, now: Time) -> Result<Core, store::Error> {
+/// The core as a start finds it: what is kept, and nothing else.
+pub async fn load<S: Store>(store: &S, now: Time) -> Result<Core, store::Error> {
     let mut read = store.read().await?;
     let fleet = read.fleet().await?.ok_or(store::Error::Missing { kind: "fleet", key: String::new() })?;
     let rollout = read.active_rollout().await?;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use agents::Agents;
-pub use driver::{Control, ControlError, drive};
+pub use driver::{Control, ControlError, drive, load};
 pub use tls::{TlsError, acceptor, api_acceptor};
 
 /// For TCP's first byte to TLS's last.
