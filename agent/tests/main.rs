@@ -2,4 +2,5 @@
 
 mod fleet;
 mod identity;
+mod rig;
 mod session;
