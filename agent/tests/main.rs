@@ -2,5 +2,6 @@
 
 mod fleet;
 mod identity;
+mod membership;
 mod rig;
 mod session;

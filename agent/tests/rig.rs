@@ -2,6 +2,7 @@
 //!
 //! The controller's ports are sockets of its own host; everything else of it is this process. Root, nft.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ impl Drop for Serving {
 
 pub struct Rig {
     pub lab: Lab,
+    pub addresses: BTreeMap<&'static str, IpAddr>,
     pub store: Arc<Sqlite>,
     pub authority: Arc<Authority>,
     _folder: Folder,
@@ -75,14 +77,15 @@ impl Rig {
     /// Hosts with their addresses, beside the controller's; those in 192.0.2.0/24 may become nodes.
     pub async fn with(name: &str, hosts: &[(&'static str, &str)]) -> Self {
         let hosts = [("controller", "192.0.2.1")].iter().chain(hosts);
-        let nodes: Vec<_> = hosts.map(|(host, at)| (*host, vec![address(at)])).collect();
+        let addresses: BTreeMap<_, _> = hosts.map(|(host, at)| (*host, address(at))).collect();
+        let nodes: Vec<_> = addresses.iter().map(|(host, at)| (*host, vec![*at])).collect();
         let lab = Lab::start(&Topology::star("router", [address("192.0.2.254")], nodes)).expect("a laboratory");
         let path = std::env::temp_dir().join(format!("ringwall-fleet-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a folder");
         let store = Arc::new(Sqlite::open(&path.join("store.db"), Keep::default()).await.expect("a store"));
         let authority = Arc::new(identity::open(&path, None, FleetId::new(random()), now()).expect("a CA"));
-        let rig = Self { lab, store, authority, _folder: Folder(path) };
+        let rig = Self { lab, addresses, store, authority, _folder: Folder(path) };
         let fleet = Fleet { id: rig.authority.fleet(), epoch: Epoch(1), ca: rig.authority.fingerprint(), created: now() };
         rig.change(Change::Found(fleet)).await;
         rig
