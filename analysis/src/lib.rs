@@ -10,6 +10,7 @@ pub mod findings;
 pub mod matrix;
 mod parallel;
 pub mod plan;
+pub mod probes;
 pub mod question;
 pub mod ruleset;
 pub mod words;

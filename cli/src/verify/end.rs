@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::machine::Machine;
+use ringwall_analysis::probes::Machine;
 
 /// Runs a verb of `ringwall` on machines.
 pub trait Runner: Sync {

@@ -8,12 +8,8 @@
 //! 3 nothing could be probed.
 
 mod end;
-mod machine;
-mod matrix;
 mod report;
 mod run;
-mod sample;
-mod target;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use ringwall_node::probe::{
-    self, DESTINATION_SCHEMA, Finding, Line, Outcome, Plan, SOURCE_SCHEMA, Settings, Try, Watching, evidence,
-};
+use ringwall_analysis::probes::{Case, Denied, Machine, Options, Reports, Vantage, machines, matrix};
+use ringwall_node::probe::{self, DESTINATION_SCHEMA, Line, Plan, SOURCE_SCHEMA, Settings, Watching};
 use serde::Serialize;
 
 use crate::Failure;
@@ -32,10 +27,7 @@ use crate::policy::{PolicyArgs, now};
 use crate::terminal::{Exit, Terminal};
 
 use end::{Here, Runner, Template};
-use machine::{Machine, Vantage};
-use matrix::{Case, Denied};
 use report::Report;
-use run::Reports;
 
 /// Watches in the kernel end after this, whatever becomes of the processes. Longer than any run: when a
 /// watch ends too early, what arrives is not seen.
@@ -111,13 +103,13 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     let (_, policy) = args.policy.resolved(terminal)?;
-    let machines = machine::machines(&policy, &args.vantage).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let machines = machines(&policy, &args.vantage).map_err(|error| Failure::of(Exit::Usage, &error))?;
     let (runner, reachable) = reach(args, &machines)?;
     // The part of a second: source ports begin elsewhere in each run, so that no connection that the
     // kernel still remembers is met again.
     let nonce = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::from(time.subsec_nanos()));
-    let options = matrix::Options { denied: args.denied, seed: args.seed, nonce, now: now(), tls: args.tls.clone() };
-    let matrix = matrix::matrix(&policy, &machines, &options);
+    let options = Options { denied: args.denied, seed: args.seed, nonce, now: now(), tls: args.tls.clone(), most: usize::MAX };
+    let matrix = matrix(&policy, &machines, &options);
     let settings = Settings {
         timeout_ms: args.timeout.as_millis() as u64,
         retries: args.retries,
@@ -132,7 +124,7 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(reason) = nothing_probed(&reports) {
         return Err(Failure::new(Exit::Environment, format!("nothing could be probed: {reason}")));
     }
-    let flows = cases.iter().map(|case| (case, judge(case, &reports))).collect();
+    let flows = cases.iter().map(|case| (case, reports.judge(case))).collect();
     for warning in unwatched(&machines, &reports) {
         terminal.warn(&warning);
     }
@@ -188,19 +180,6 @@ fn within_reach(cases: Vec<Case>, reachable: &[bool]) -> Vec<Case> {
         case
     });
     narrowed.filter(|case| !case.sources.is_empty() || !case.destinations.is_empty()).collect()
-}
-
-fn judge(case: &Case, reports: &Reports) -> Finding {
-    let sources: Vec<_> = case.sources.iter().filter_map(|machine| reports.sources.get(machine)).collect();
-    let said: Vec<_> = sources.iter().map(|(report, _)| report).collect();
-    let destinations: Vec<_> = case.destinations.iter().filter_map(|machine| reports.destinations.get(machine)).collect();
-    let seen: Vec<_> = destinations.iter().map(|report| report.as_ref().map_err(String::as_str)).collect();
-    let mut evidence = evidence(&case.probe, &said, &seen);
-    let failure = sources.iter().find_map(|(_, ended)| ended.as_ref().err().cloned());
-    evidence.outcomes.entry(Try::Plain).or_insert_with(|| Outcome::Failed {
-        reason: failure.unwrap_or_else(|| "no vantage: the source cannot be probed from".into()),
-    });
-    probe::judge(&case.probe, &case.expectation, &evidence)
 }
 
 /// Why no machine probed anything, if that is so.

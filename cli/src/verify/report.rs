@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use ringwall_node::probe::{Conclusion, Disposition, Finding, Packet, Place, Trace, TraceVerdict};
+use ringwall_analysis::probes::{Case, NotProbed, decider, rule_place, rule_text};
+use ringwall_node::probe::{Conclusion, Disposition, Finding, Packet, Place};
 use ringwall_packet::Protocol;
-use ringwall_policy::{Policy, Reason, RuleId};
+use ringwall_policy::Policy;
 use serde::Serialize;
 
 use crate::terminal::table;
 
-use super::matrix::{Case, NotProbed};
 
 /// The `schema` of the JSON form.
 const SCHEMA: &str = "ringwall.verify/1";
@@ -193,7 +193,7 @@ impl<'a> Report<'a> {
         let mut groups = BTreeMap::<(bool, &str, String, bool, String), BTreeMap<Disposition, usize>>::new();
         for (case, finding) in &self.flows {
             let (service, rule) = match case.declared {
-                true => (case.service.clone(), self.rule_text(&case.reason)),
+                true => (case.service.clone(), rule_text(self.policy, &case.reason)),
                 false => ("(not declared)".to_owned(), "default".to_owned()),
             };
             let key = (!case.declared, case.roles.as_str(), service, case.expectation.open, rule);
@@ -283,11 +283,11 @@ impl<'a> Report<'a> {
             service: &case.service,
             declared: case.declared,
             expected: expected(case.expectation.open),
-            rule: self.rule_text(&case.reason),
+            rule: rule_text(self.policy, &case.reason),
             found: finding.disposition,
             conclusion: finding.conclusion,
             closed_at: finding.closed_at,
-            decided_by: finding.decided_by.as_ref().map(|trace| self.decider(trace)),
+            decided_by: finding.decided_by.as_ref().map(|trace| decider(trace, |id| rule_place(self.policy, id))),
             reason: &finding.reason,
         }
     }
@@ -297,47 +297,11 @@ impl<'a> Report<'a> {
             roles: &entry.roles,
             service: &entry.service,
             family: entry.family.to_string(),
-            rule: entry.rule.as_ref().map_or("management".into(), |id| self.rule_place(id)),
+            rule: entry.rule.as_ref().map_or("management".into(), |id| rule_place(self.policy, id)),
             conclusion: Conclusion::Unknown,
             reason: &entry.reason,
         })
     }
-
-    fn rule_text(&self, reason: &Reason) -> String {
-        match reason {
-            Reason::Rule(id) => self.rule_place(id),
-            Reason::Management => "management".into(),
-            Reason::Default => "default: no rule allows it".into(),
-        }
-    }
-
-    fn rule_place(&self, id: &RuleId) -> String {
-        match self.policy.rule(id) {
-            Some(rule) => format!("{id} ({})", rule.origin.place),
-            None => id.to_string(),
-        }
-    }
-
-    /// A chain of ours in the policy's words; another's by its name.
-    fn decider(&self, trace: &Trace) -> String {
-        let verdict = match trace.verdict {
-            TraceVerdict::Accept => "accepted",
-            TraceVerdict::Drop => "dropped",
-        };
-        match rule_of(&trace.chain).and_then(RuleId::new) {
-            _ if trace.table != "ringwall" => format!("{verdict} by chain `{}` of the foreign table `{}`", trace.chain, trace.table),
-            Some(id) => format!("{verdict} by rule {}", self.rule_place(&id)),
-            None if trace.chain.ends_with("_default") => format!("{verdict} by default"),
-            None => format!("{verdict} by chain `{}`", trace.chain),
-        }
-    }
-}
-
-/// The id in the name of a rule's chain: `gN_PATH_r_ID`.
-fn rule_of(chain: &str) -> Option<&str> {
-    let (before, id) = chain.split_once("_r_")?;
-    let number = before.strip_prefix('g')?.split('_').next()?;
-    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(id)
 }
 
 fn expected(open: bool) -> &'static str {
@@ -355,24 +319,4 @@ fn conclusion(conclusion: Conclusion) -> &'static str {
 /// RFC 4180.
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rules_chain_gives_its_id() {
-        let cases = [
-            ("g12_in_r_1a2b3c4d", Some("1a2b3c4d")),
-            ("g1_r_web", Some("web")),
-            ("g1_out_r_a_r_b", Some("a_r_b")),
-            ("g1_in_default", None),
-            ("docker_r_x", None),
-            ("g_r_x", None),
-        ];
-        for (chain, id) in cases {
-            assert_eq!(rule_of(chain), id, "{chain}");
-        }
-    }
 }

@@ -3,33 +3,21 @@
 //! In: cases, machines, and a way to run a program on them. Out: what each machine said, or why it
 //! said nothing. Never: a wait without end for a machine that hangs.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use ringwall_analysis::probes::{Case, Machine, Reports, by_machine};
 use ringwall_node::probe::{
-    DESTINATION_SCHEMA, DestinationLine, DestinationReport, Line, Plan, Probe, SOURCE_SCHEMA, Settings, SourceLine,
-    SourceReport, Try,
+    DESTINATION_SCHEMA, DestinationLine, DestinationReport, Line, Plan, SOURCE_SCHEMA, Settings, SourceLine, SourceReport, Try,
 };
 use serde::de::DeserializeOwned;
 
 use super::end::{End, Runner};
-use super::machine::Machine;
-use super::matrix::Case;
 
 /// When all machines have been silent for so long, beyond what a probe takes, those under way have failed.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What all machines said, by their index.
-#[derive(Debug, Default)]
-pub struct Reports {
-    /// What a source said before it failed counts.
-    pub sources: BTreeMap<usize, (SourceReport, Result<(), String>)>,
-    /// A destination that failed has said nothing: what it did not see would prove nothing.
-    pub destinations: BTreeMap<usize, Result<DestinationReport, String>>,
-}
 
 enum Said {
     Source(usize, SourceLine),
@@ -105,16 +93,6 @@ pub fn run(
     drop(say);
     listening.until(|_, _, _| false);
     listening.reports
-}
-
-fn by_machine(cases: &[Case], side: impl Fn(&Case) -> &[usize]) -> BTreeMap<usize, Vec<Probe>> {
-    let mut probes = BTreeMap::<usize, Vec<Probe>>::new();
-    for case in cases {
-        for machine in side(case) {
-            probes.entry(*machine).or_default().push(case.probe);
-        }
-    }
-    probes
 }
 
 fn ready(reports: &Reports) -> bool {

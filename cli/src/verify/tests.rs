@@ -4,6 +4,7 @@ use std::io::{BufReader, PipeWriter, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringwall_analysis::probes::{Case, Denied, Machine, Matrix, Options, Vantage, addresses, machines, matrix};
 use ringwall_lab::{Lab, Topology};
 use ringwall_node::probe::{
     self, Conclusion, DESTINATION_SCHEMA, Packet, Plan, SOURCE_SCHEMA, Settings,
@@ -14,10 +15,8 @@ use ringwall_policy_file::{Input, Values};
 use ringwall_ruleset::nftables::{Confirm, Generation, Installed, transaction};
 
 use super::end::{End, Runner};
-use super::machine::{Machine, Vantage, machines};
-use super::matrix::{Case, Denied, Matrix, Options, matrix};
 use super::report::{Report, Summary};
-use super::{judge, run, write_line};
+use super::{run, write_line};
 
 /// 2026-01-01, in seconds since the epoch.
 const NOW: u64 = 1_767_225_600;
@@ -29,7 +28,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn options(denied: Denied) -> Options {
-    Options { denied, seed: 1, nonce: 0, now: NOW, tls: Vec::new() }
+    Options { denied, seed: 1, nonce: 0, now: NOW, tls: Vec::new(), most: usize::MAX }
 }
 
 fn vantages(texts: &[&str]) -> Vec<Vantage> {
@@ -221,7 +220,7 @@ fn verified(lab: &Arc<Lab>, policy: &Policy, denied: Denied) -> (Summary, Vec<St
 fn found(lab: &Arc<Lab>, policy: &Policy, machines: &[Machine], matrix: &Matrix) -> (Summary, Vec<String>) {
     let settings = Settings { timeout_ms: 500, ..Settings::default() };
     let reports = run::run(&matrix.cases, machines, &InLab(lab.clone()), settings, 4, || {});
-    let flows: Vec<_> = matrix.cases.iter().map(|case| (case, judge(case, &reports))).collect();
+    let flows: Vec<_> = matrix.cases.iter().map(|case| (case, reports.judge(case))).collect();
     let surprises = flows
         .iter()
         .filter(|(_, finding)| finding.conclusion != Conclusion::AsDeclared)
@@ -273,7 +272,7 @@ fn outsiders(policy: &Policy) -> Vec<Vantage> {
         let taken: AddressSet = vantages.iter().flat_map(|vantage| vantage.addresses.iter().copied()).collect();
         let free = group.addresses.difference(&policy.node_addresses()).difference(&taken);
         // The second of a prefix: its first address is no host's (RFC 919 §7).
-        let of = |family| super::machine::addresses(&free, family, 2).last().copied();
+        let of = |family| addresses(&free, family, 2).last().copied();
         let addresses: Vec<_> = Family::ALL.into_iter().filter_map(of).collect();
         if !addresses.is_empty() {
             vantages.push(Vantage { name: group.name.clone(), addresses });

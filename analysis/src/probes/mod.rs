@@ -1,23 +1,33 @@
-//! The flows to probe: what a policy declares, and a sample of what it does not.
+//! The flows to probe: what a policy declares, and a sample of what it does not; and what their ends saw of them.
 //!
-//! In: a policy, the machines, a seed. Out: [`Case`]s, each a probe with what is expected of it, and
-//! what nobody can probe. Never: a clock, a socket, or a flow that is left out without a word.
+//! In: a policy, the machines, a seed; reports of both ends. Out: [`Case`]s, each a probe with what is expected of it,
+//! what nobody can probe, and the finding of each case. Never: a clock, a socket, or a flow that is left out without a word.
 //!
 //! A declared flow is each enforced, unexpired rule × each address of a machine in its source × each
 //! in its destination, in both families × each of its ports (see [`sample::ports`]). A group's
 //! addresses that are no machine's are stood for by those that are. Destinations that are single
 //! addresses of strangers are probed from here; their silence proves nothing.
 
+mod machine;
+mod reports;
+mod sample;
+mod target;
+mod words;
+
+pub use machine::{Machine, Vantage, VantageError, addresses, machines};
+pub use reports::{Reports, by_machine};
+pub use words::{decider, rule_place, rule_text};
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use ringwall_node::probe::{Expectation, Packet, Probe, TlsVersion};
+use ringwall_probe::{Expectation, Packet, Probe, TlsVersion};
 use ringwall_packet::{AddressSet, Family, Flow, IntervalSet, Protocol, UpperSet};
 use ringwall_policy::{End, Policy, Reason, Rule, RuleId, ServiceUse, Stage, Verdict, is_broadcast};
 
-use super::machine::{Machine, addresses, holders};
-use super::sample::{self, Random};
-use super::target::{Target, targets};
+use self::machine::holders;
+use self::sample::Random;
+use self::target::{Target, targets};
 
 /// Strangers (addresses that are no machine's) that are probed of one rule's destination.
 const MOST_STRANGERS: usize = 4;
@@ -48,6 +58,8 @@ pub struct Options {
     pub now: u64,
     /// Services of the policy that speak TLS, by name or `port/tcp`, beside the well-known ones.
     pub tls: Vec<String>,
+    /// About as many cases are made at most; of more, every n-th pair stands for all.
+    pub most: usize,
 }
 
 /// One flow, who can try it, and what is expected.
@@ -86,6 +98,8 @@ pub struct NotProbed {
 pub struct Matrix {
     pub cases: Vec<Case>,
     pub not_probed: Vec<NotProbed>,
+    /// Flows that others stand for, since there are too many.
+    pub left_out: usize,
 }
 
 /// What a rule, or the floor's management, says.
@@ -119,20 +133,37 @@ pub fn matrix(policy: &Policy, machines: &[Machine], options: &Options) -> Matri
         used_ports: BTreeMap::new(),
         mentioned,
         interfaces: policy.nodes.values().flat_map(|node| node.interfaces.keys()).map(|name| name.as_str()).collect(),
+        every: 1,
     };
     let in_force = |rule: &&Rule| rule.stage == Stage::Enforce && !rule.is_expired(options.now);
     let everywhere = policy.node_addresses();
     let lines = policy.rules.iter().filter(in_force).flat_map(rule_lines).chain(management_line(policy, &everywhere));
     let lines: Vec<Line<'_>> = lines.collect();
+    let all = lines.iter().flat_map(|line| Family::ALL.map(|family| flows(line, machines, family))).fold(0, usize::saturating_add);
+    maker.every = all.div_ceil(options.most.max(1)).max(1);
     for line in &lines {
         for family in Family::ALL {
             maker.declared(line, family);
         }
     }
+    let per_pair = match options.denied {
+        Denied::All => maker.mentioned.len() + UNMENTIONED,
+        Denied::Some(count) => count + UNMENTIONED,
+    };
+    let all = machines.len().saturating_mul(machines.len()).saturating_mul(Family::ALL.len() * per_pair);
+    // What is declared comes first, and yet some of the others are tried.
+    let rest = options.most.saturating_sub(maker.matrix.cases.len()).max(options.most / 4).max(1);
+    maker.every = all.div_ceil(rest).max(1);
     maker.undeclared();
     maker.matrix.not_probed.sort();
     maker.matrix.not_probed.dedup();
     maker.matrix
+}
+
+/// About how many flows a line declares.
+fn flows(line: &Line<'_>, machines: &[Machine], family: Family) -> usize {
+    let (sources, destinations) = (holders(machines, &line.source.addresses, family), holders(machines, line.destination, family));
+    sources.len().saturating_mul(destinations.len()).saturating_mul(targets(&line.upper, family).0.len())
 }
 
 fn source_port_range() -> impl Iterator<Item = u16> {
@@ -198,6 +229,8 @@ struct Maker<'a> {
     used_ports: BTreeMap<(IpAddr, IpAddr), u64>,
     mentioned: BTreeSet<Target>,
     interfaces: BTreeSet<&'a str>,
+    /// One of so many pairs is probed.
+    every: usize,
 }
 
 /// Two addresses of different machines.
@@ -244,6 +277,10 @@ impl Maker<'_> {
                     continue;
                 }
                 any_pair = true;
+                if self.is_left_out() {
+                    self.matrix.left_out += targets.len();
+                    continue;
+                }
                 let pair = Pair { source: *source, destination: *destination, sources: from, destinations: to };
                 for target in &targets {
                     self.declared_flow(line, &pair, *target, family, has_ports);
@@ -257,6 +294,10 @@ impl Maker<'_> {
             let reason = "no vantage: both ends are the same machine".to_owned();
             self.not_probed(line, family, &service_text(line, None), reason);
         }
+    }
+
+    fn is_left_out(&mut self) -> bool {
+        self.every > 1 && self.random.below(self.every) != 0
     }
 
     /// Destinations that are no machine's, where they are few single addresses: someone named them
@@ -306,6 +347,10 @@ impl Maker<'_> {
                     continue;
                 }
                 for family in Family::ALL {
+                    if self.is_left_out() {
+                        self.matrix.left_out += 1;
+                        continue;
+                    }
                     self.undeclared_pair(source, destination, family);
                 }
             }
