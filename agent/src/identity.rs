@@ -28,10 +28,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
+use x509_parser::extensions::GeneralName;
 
 use crate::connection::{ConnectError, Controller};
 
 const FOLDER: &str = "identity";
+const CERTIFICATE: &str = "certificate.pem";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -165,7 +167,8 @@ impl Identity {
         let text = |name: &str| {
             let path = folder.join(name);
             fs::read_to_string(&path).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => IdentityError::None,
+                // It is written last: without it there was no enrolment; without another one, something was lost.
+                io::ErrorKind::NotFound if name == CERTIFICATE => IdentityError::None,
                 _ => IdentityError::File { path, source },
             })
         };
@@ -173,7 +176,7 @@ impl Identity {
             let damaged = |why: String| IdentityError::Damaged { path: folder.join(name), why };
             CertificateDer::from_pem_slice(text(name)?.as_bytes()).map_err(|error| damaged(error.to_string()))
         };
-        let (own, ca) = (certificate("certificate.pem")?, certificate("ca.pem")?);
+        let (own, ca) = (certificate(CERTIFICATE)?, certificate("ca.pem")?);
         let key = KeyPair::from_pem(&text("key.pem")?)?;
         let controllers = text("controllers")?.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
         Ok(Self { folder, key, certificate: own, ca, controllers })
@@ -190,6 +193,21 @@ impl Identity {
             }
         }
         Ok(())
+    }
+
+    /// The fleet's name and the agent's, as the certificate has them (`spiffe://FLEET/agent/UUID`).
+    pub fn names(&self) -> Option<(String, String)> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&self.certificate).ok()?;
+        let names = parsed.subject_alternative_name().ok()??.value.general_names.iter();
+        names.filter_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix("spiffe://")?.split_once("/agent/"),
+            _ => None,
+        }).map(|(fleet, agent)| (fleet.to_owned(), agent.to_owned())).next()
+    }
+
+    /// Where the controller is, as the token said.
+    pub fn controllers(&self) -> &[String] {
+        &self.controllers
     }
 
     /// How long the certificate is still good; nothing once it has ended.

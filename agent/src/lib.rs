@@ -4,11 +4,13 @@
 //! Never: a decision of its own, a policy, or a port that is open to others.
 
 mod connection;
+pub mod doctor;
 pub mod edge;
 mod hands;
 pub mod identity;
+pub mod machine;
 mod session;
 mod shell;
 
 pub use connection::{ConnectError, Controller};
-pub use shell::{ProofOf, Settings, Shell, proof};
+pub use shell::{ProofOf, Settings, Shell, because, proof};

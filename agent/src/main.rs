@@ -3,20 +3,18 @@
 //! In: a token, once; then flags, RINGWALL_* variables, the state folder. Out: the reconciler's work, until it is told to
 //! end. Never: an open port; rules taken out because it ends.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use ringwall_agent::identity::{Enrolment, Identity, IdentityError, Progress};
-use ringwall_agent::{Settings, Shell, proof};
+use ringwall_agent::doctor::{self, findings};
+use ringwall_agent::machine::{boot, facts};
+use ringwall_agent::{Settings, Shell, because, proof};
 use ringwall_node::kernel::Nft;
 use ringwall_node::reconciler::{Action, Event};
-use ringwall_packet::AddressSet;
-use ringwall_protocol::{Facts, Invitation};
-use ringwall_ruleset::{Floor, Forward, Ruleset};
+use ringwall_protocol::Invitation;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 #[derive(Debug, Parser)]
@@ -43,12 +41,26 @@ enum Command {
     Run,
     /// Gives the membership up; the rules stay.
     Forget,
+    /// Looks for what does not fit together here, and changes nothing.
+    Doctor {
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// One document with a `schema`.
+    Json,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   ringwall-agent enrol rwt1_…      with a token from `ringwall token create`
   ringwall-agent run               what the unit ringwall-agent.service does
+  ringwall-agent doctor            ports without a rule, rules without a listener, what the kernel lacks
   ringwall status                  what is enforced here";
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -67,23 +79,19 @@ fn main() -> ExitCode {
             Command::Enrol { token, node } => enrol(&arguments.state_dir, &token, node).await,
             Command::Run => run(arguments.state_dir).await,
             Command::Forget => Ok(Identity::forget(&arguments.state_dir)?),
+            Command::Doctor { output } => return doctor(&arguments.state_dir, output).await,
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if matches!(error.downcast_ref(), Some(IdentityError::Refused(_) | IdentityError::Already)) => failed(&error, 1),
         Err(error) => failed(&error, 3),
     }
 }
 
 fn failed(error: &Box<dyn std::error::Error + Send + Sync>, code: u8) -> ExitCode {
-    let mut text = format!("ringwall-agent: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    eprintln!("{text}");
+    eprintln!("ringwall-agent: {}", because(&**error));
     ExitCode::from(code)
 }
 
@@ -114,22 +122,36 @@ async fn enrol(state: &Path, token: &str, node: Option<String>) -> Result<()> {
 }
 
 async fn run(state: PathBuf) -> Result<()> {
-    let identity = Identity::open(&state)?;
+    // What is enforced is looked after in any case.
+    let identity = match Identity::open(&state) {
+        Err(error @ IdentityError::None) => return Err(error.into()),
+        Err(error) => {
+            let error = because(&error);
+            tracing::error!(error, "the identity can't be used: there is no controller until `ringwall-agent forget` and another enrolment");
+            None
+        }
+        Ok(identity) => Some(identity),
+    };
     let (asked, asks) = channel::<Action>(4);
     let facts = facts();
     let settings = Settings {
         folder: state.clone(),
         nft: Nft::find(std::env::var_os("PATH").as_deref())?,
-        floor: floor(&facts),
+        floor: ringwall_node::apply::floor(&state),
         ways_in: Vec::new(),
         proof,
         boot: boot()?,
         facts,
     };
     let mut shell = Shell::start(settings, asked)?;
-    shell.use_controller(identity.controller()?);
     let (controllers, mut controller) = channel(1);
-    let holder = tokio::spawn(hold(state, identity, asks, shell.sender(), controllers));
+    let holder = match identity {
+        Some(identity) => {
+            shell.use_controller(identity.controller()?);
+            tokio::spawn(hold(state, identity, asks, shell.sender(), controllers))
+        }
+        None => tokio::spawn(without_identity(asks, shell.sender())),
+    };
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     loop {
         tokio::select! {
@@ -141,6 +163,27 @@ async fn run(state: PathBuf) -> Result<()> {
     }
     holder.abort();
     Ok(())
+}
+
+/// 0: nothing was found; 1: something was.
+async fn doctor(state: &Path, output: Output) -> Result<ExitCode> {
+    let facts = doctor::read::facts(state).await?;
+    let found = findings(&facts);
+    let stdout = std::io::stdout();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_coloured = std::io::IsTerminal::is_terminal(&stdout) && !no_color;
+    let text = match output {
+        Output::Table => doctor::table(&facts, &found, is_coloured),
+        Output::Json => format!("{:#}\n", doctor::json(&facts, &found)),
+    };
+    // A reader that went away read enough.
+    let _ = std::io::Write::write_all(&mut stdout.lock(), text.as_bytes());
+    Ok(if found.iter().all(|finding| finding.is_note) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Answers for an identity that can't be used.
+async fn without_identity(mut asks: Receiver<Action>, events: Sender<Event>) {
+    while asks.recv().await.is_some() && events.send(Event::Pending { retry: 3_600_000 }).await.is_ok() {}
 }
 
 /// Who holds the identity: does what the reconciler asks of it.
@@ -182,49 +225,4 @@ async fn hold(state: PathBuf, mut identity: Identity, mut asks: Receiver<Action>
             return;
         }
     }
-}
-
-fn facts() -> Facts {
-    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let system = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"').to_owned();
-    let nft = std::process::Command::new("nft").arg("--version").output();
-    let nft = nft.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
-    Facts { addresses: addresses().into_iter().collect(), kernel, nft, system }
-}
-
-/// What the node's interfaces have, beside loopback and link-local addresses.
-fn addresses() -> BTreeSet<IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let of = |storage: nix::sys::socket::SockaddrStorage| {
-        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
-    };
-    let own = interfaces.filter_map(|interface| interface.address.and_then(of)).map(|address| address.to_canonical());
-    own.filter(|address| match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-    }).take(ringwall_protocol::ADDRESSES_MAX).collect()
-}
-
-/// What is enforced when nothing that was confirmed can be: no more than a machine needs to live.
-fn floor(facts: &Facts) -> Ruleset {
-    Ruleset {
-        node: "floor".into(),
-        audit: false,
-        local: facts.addresses.iter().map(|address| ipnet::IpNet::from(*address)).collect::<AddressSet>(),
-        protected: AddressSet::default(),
-        floor: Floor { dhcp: true, neighbour_discovery: true, multicast_listener: true },
-        input: Vec::new(),
-        output: Vec::new(),
-        forward: Forward::Containers { unmanaged: BTreeSet::new(), uplinks: BTreeSet::new() },
-    }
-}
-
-/// proc_sys_kernel(5): another one after each boot.
-fn boot() -> Result<[u8; 16]> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let number = u128::from_str_radix(&digits, 16)?;
-    Ok(number.to_be_bytes())
 }

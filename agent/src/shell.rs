@@ -1,18 +1,19 @@
 //! The loop: events in, the reconciler, actions out.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use ringwall_node::apply::{ApplyError, Hands, History, Unproved};
+use ringwall_node::apply::{ApplyError, Hands, History, StateError, Unproved, enforce_floor, set_aside};
 use ringwall_node::kernel::{Monitor, Netfilter, Nft};
-use ringwall_node::reconciler::{Action, Event, Millis, Moment, Reconciler};
+use ringwall_node::reconciler::{Action, Disk, Event, Kernel, Millis, Moment, Reconciler};
 use ringwall_packet::Flow;
 use ringwall_protocol::{Facts, Hello, ToController, VERSIONS};
 use ringwall_ruleset::Ruleset;
-use ringwall_ruleset::nftables::{Loading, prove};
+use ringwall_ruleset::nftables::{Generation, Loading, prove};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
 
@@ -80,9 +81,10 @@ impl Shell {
     pub fn start(settings: Settings, identity: Sender<Action>) -> Result<Self, ApplyError> {
         let settings = Arc::new(settings);
         let mut netfilter = Netfilter::open()?;
-        let disk = History::read(&settings.folder)?.disk()?;
+        let (history, troubles) = history(&settings.folder);
         let mut found = Hands { nft: &settings.nft, netfilter: &mut netfilter, folder: &settings.folder, read: edge::ruleset, now: 0 };
         let kernel = found.kernel()?;
+        let disk = found_on_disk(history.as_ref(), &kernel, &settings)?;
         let (sender, events) = channel(EVENTS);
         let (hands, actions) = threads::channel();
         let (for_hands, answers) = (settings.clone(), sender.clone());
@@ -92,6 +94,10 @@ impl Shell {
         let mut shell =
             Self { reconciler: Reconciler::default(), events, sender, hands, identity, controller: None, session: None, settings };
         shell.take(Event::Started { disk, kernel });
+        for detail in troubles {
+            tracing::error!(detail, "the state folder is not as it was left");
+            shell.take(Event::Trouble { kind: "state", detail });
+        }
         Ok(shell)
     }
 
@@ -217,8 +223,40 @@ impl Shell {
     }
 }
 
+/// The state folder, and what is wrong with it. What is damaged has another name then, and the rest goes on without.
+fn history(folder: &Path) -> (Option<History>, Vec<String>) {
+    let told = |error: &StateError| match error {
+        StateError::Damaged { path, .. } | StateError::Schema { path, .. } => {
+            let path = path.display();
+            format!("{}: kept as {path}.damaged; what the kernel has stays, and the controller is asked for the rest", because(error))
+        }
+        _ => because(error),
+    };
+    let mut troubles = match set_aside(folder) {
+        Ok(found) => found.iter().map(told).collect(),
+        Err(error) => vec![because(&error)],
+    };
+    let history = History::read(folder).map_err(|error| troubles.push(because(&error))).ok();
+    (history, troubles)
+}
+
+/// What is known of earlier times. Where nobody knows what was confirmed and the kernel has nothing of ours, it does not stand
+/// open for that.
+fn found_on_disk(history: Option<&History>, kernel: &Kernel, settings: &Settings) -> Result<Disk, ApplyError> {
+    let Some(history) = history else { return Ok(Disk::default()) };
+    let is_in_kernel = |generation: Generation| history.record(generation).is_ok();
+    let is_there = kernel.current.into_iter().chain(kernel.trial.map(|(trial, _)| trial)).any(is_in_kernel);
+    let mut disk = if history.is_lost() && !is_there { history.disk_of_lost() } else { history.disk()? };
+    if history.is_lost() && kernel.current.is_none() && kernel.trial.is_none() {
+        enforce_floor(&settings.nft, &settings.floor, Generation(0))?;
+    }
+    // Bits that fell over on the disk are no ruleset that anybody proved.
+    disk.taken = disk.taken.filter(|taken| Sha256::digest(&taken.ruleset)[..] == taken.digest);
+    Ok(disk)
+}
+
 /// An error with what caused it.
-fn because(error: &dyn std::error::Error) -> String {
+pub fn because(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

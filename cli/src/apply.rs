@@ -187,7 +187,7 @@ pub fn failure(error: &ApplyError) -> Failure {
     match error {
         ApplyError::Fallen(_) | ApplyError::NoTrial(_) => failure.help("`ringwall status` shows what is enforced"),
         ApplyError::Nft(NftError::Refused { .. }) | ApplyError::Unproved(_) => failure.help("nothing was changed; this is a mistake of ours, please report it"),
-        ApplyError::State(StateError::Damaged { path, .. }) => {
+        ApplyError::State(StateError::Damaged { path, .. } | StateError::Schema { path, .. }) => {
             failure.help(format!("move {} away, and apply the policy again", path.display()))
         }
         _ => failure,
@@ -358,7 +358,7 @@ fn bring_back(node: &mut Node, terminal: &Terminal) -> Result<(), Failure> {
     let Some(confirmed) = node.state.confirmed().filter(|_| found.deciding().is_none()) else { return Ok(()) };
     terminal.warn(&format!("{confirmed} was confirmed but did not decide in the kernel; it is loaded again first"));
     // What can't be loaded any more is no reason to refuse what comes after it: the floor is there.
-    if let Err(error) = apply::restore(&node.nft, &mut node.netfilter, &node.state, &bare_floor()) {
+    if let Err(error) = apply::restore(&node.nft, &mut node.netfilter, &node.state, &apply::floor(node.state.folder())) {
         terminal.warn(&format!("{error}; the floor alone is enforced meanwhile"));
     }
     Ok(())
@@ -622,7 +622,7 @@ pub fn restore(args: &RestoreArgs, terminal: &Terminal) -> Result<Exit, Failure>
         Ok(history) => apply::restore(&nft, &mut netfilter, &history, &floor(folder, history.confirmed())),
         // A machine that comes up must not stand open because a file is damaged or can't be read;
         // rules that are there are better than the floor.
-        Err(error @ (StateError::Damaged { .. } | StateError::Read { .. })) if !found.has_table => {
+        Err(error @ (StateError::Damaged { .. } | StateError::Schema { .. } | StateError::Read { .. })) if !found.has_table => {
             apply::enforce_floor(&nft, &floor(folder, None), Generation(0)).and(Err(error.into()))
         }
         Err(error) => return Err(failure(&error.into())),
@@ -642,26 +642,13 @@ pub fn restore(args: &RestoreArgs, terminal: &Terminal) -> Result<Exit, Failure>
 /// that can still be read.
 fn floor(folder: &Path, confirmed: Option<Generation>) -> Ruleset {
     let confirmed = confirmed.and_then(|generation| History::read(folder).ok()?.record(generation).ok());
-    confirmed.into_iter().chain(records(folder)).find_map(|record| floor_of(&record)).unwrap_or_else(bare_floor)
+    confirmed.into_iter().chain(records(folder)).find_map(|record| floor_of(&record)).unwrap_or_else(|| apply::floor(folder))
 }
 
 fn floor_of(record: &Record) -> Option<Ruleset> {
     let mut policy = recorded(record).ok()?;
     policy.rules.clear();
     ringwall_compile::compile(&policy, &record.node).ok().map(|(ruleset, _)| ruleset.into_inner())
-}
-
-fn bare_floor() -> Ruleset {
-    Ruleset {
-        node: String::new(),
-        audit: false,
-        local: AddressSet::default(),
-        protected: AddressSet::default(),
-        floor: ringwall_ruleset::Floor { dhcp: true, neighbour_discovery: true, multicast_listener: true },
-        input: Vec::new(),
-        output: Vec::new(),
-        forward: Forward::Containers { unmanaged: BTreeSet::new(), uplinks: BTreeSet::new() },
-    }
 }
 
 /// The node of the policy that has one of this machine's addresses.

@@ -48,6 +48,15 @@ pub fn read(sources: &Sources, texts: &[Text]) -> Reading {
     with(sources, texts, nftables::read::read)
 }
 
+/// The same for texts that programs printed of this machine, by their names: the error is the first thing that is wrong.
+pub fn filter_of(texts: &[(&str, &str)]) -> Result<Filter, String> {
+    let mut sources = Sources::new();
+    let texts: Vec<Text> = texts.iter().map(|(name, text)| Text { source: sources.add(*name, *text), format: None }).collect();
+    let Reading { filter, diagnostics } = read(&sources, &texts);
+    let wrong = || diagnostics.iter().find(|diagnostic| diagnostic.is_error()).map_or_else(|| "it can't be read".to_owned(), |first| first.message.clone());
+    filter.ok_or_else(wrong)
+}
+
 /// The same for whoever looks for rules that do nothing: with rows for those, too, and whatever
 /// named sets hold.
 pub fn read_every_rule(sources: &Sources, texts: &[Text]) -> Reading {

@@ -31,7 +31,7 @@ pub struct Assigned {
 }
 
 impl Assigned {
-    const SCHEMA: &str = "ringwall.assignment/1";
+    pub(super) const SCHEMA: &str = "ringwall.assignment/1";
 
     fn place(&self) -> Place {
         Place { epoch: self.epoch, number: self.number }
@@ -86,11 +86,28 @@ impl History {
         let begun = self.after(confirmed).into_iter();
         Ok(Disk {
             taken: self.taken()?.map(Into::into),
-            confirmed: confirmed.map(|generation| Ok(begun_as(generation, &self.record(generation)?))).transpose()?,
+            // Without its record it is still what is to be in the kernel.
+            confirmed: confirmed.map(|generation| self.record(generation).map_or_else(|_| unknown(generation), |record| begun_as(generation, &record))),
             // One whose record was never written was never loaded.
             begun: begun.filter_map(|generation| Some(begun_as(generation, &self.record(generation).ok()?))).collect(),
         })
     }
+}
+
+impl History {
+    /// The same where nobody knows what was confirmed, and the kernel has nothing of it: the newest assignment that is found
+    /// anywhere counts as taken over, and goes on trial anew.
+    pub fn disk_of_lost(&self) -> Disk {
+        let taken = self.taken().ok().flatten();
+        let recorded = self.after(None).into_iter().filter_map(|generation| self.record(generation).ok()?.assignment);
+        let taken = taken.into_iter().chain(recorded).max_by_key(Assigned::place).map(Into::into);
+        Disk { taken, ..Disk::default() }
+    }
+}
+
+/// A generation whose record is gone.
+fn unknown(generation: Generation) -> Begun {
+    Begun { generation, place: None, digest: [0; 32], on_drift: OnDrift::Heal, names: [].into() }
 }
 
 fn begun_as(generation: Generation, record: &Record) -> Begun {

@@ -123,22 +123,7 @@ impl Hands<'_> {
 
     /// What is enforced, and whether it is as it was loaded.
     pub fn kernel(&mut self) -> Result<Kernel, ApplyError> {
-        let found = enforced(self.netfilter)?;
-        let mut as_loaded = |generation: Generation| {
-            // A generation without a record, or one without a digest, is judged by its names alone.
-            let record = History::read(self.folder).and_then(|history| history.record(generation));
-            let recorded = record.ok().and_then(|record| record.digest);
-            recorded.is_none_or(|recorded| digest(self.netfilter, generation).as_ref() == Some(&recorded))
-        };
-        let is_intact = !found.is_disturbed && found.deciding().is_none_or(&mut as_loaded);
-        Ok(Kernel {
-            current: found.installed.current,
-            trial: found.trial.map(|trial| {
-                let left = trial.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-                (trial.generation, left)
-            }),
-            is_intact,
-        })
+        kernel(self.netfilter, self.folder)
     }
 
     /// Loads the generation's own text anew. Where nothing of it is there and it does not load, the floor alone.
@@ -167,6 +152,26 @@ impl Hands<'_> {
             Err(error) => Event::NotRemoved { detail: chain(&error) },
         }
     }
+}
+
+/// What is enforced, and whether it is as it was loaded.
+pub fn kernel(netfilter: &mut Netfilter, folder: &Path) -> Result<Kernel, ApplyError> {
+    let found = enforced(netfilter)?;
+    let mut as_loaded = |generation: Generation| {
+        // A generation without a record, or one without a digest, is judged by its names alone.
+        let record = History::read(folder).and_then(|history| history.record(generation));
+        let recorded = record.ok().and_then(|record| record.digest);
+        recorded.is_none_or(|recorded| digest(netfilter, generation).as_ref() == Some(&recorded))
+    };
+    let is_intact = !found.is_disturbed && found.deciding().is_none_or(&mut as_loaded);
+    Ok(Kernel {
+        current: found.installed.current,
+        trial: found.trial.map(|trial| {
+            let left = trial.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            (trial.generation, left)
+        }),
+        is_intact,
+    })
 }
 
 fn reason(error: &ApplyError) -> Reason {

@@ -9,25 +9,32 @@
 
 mod assigned;
 mod cut;
+mod damage;
 mod hands;
 mod installed;
 mod lockout;
 mod state;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
+use ringwall_packet::{AddressSet, IntervalSet, Protocol, UpperCube};
 use ringwall_ruleset::nftables::{self, Confirm, Generation, Installed, Loading, TABLE};
-use ringwall_ruleset::Ruleset;
+use ringwall_ruleset::{Effect, Entry, Ruleset};
 
 use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
 
 pub use assigned::Assigned;
 pub use cut::{Cut, cut, forbidden, take_over};
-pub use hands::{Hands, Load, ReadRuleset, digest};
+pub use damage::{damaged, set_aside};
+pub use hands::{Hands, Load, ReadRuleset, digest, kernel};
 pub use installed::{Enforced, Stranger, Trial, enforced};
 pub use lockout::{Cleared, Lockout, clear};
 pub use state::{Answer, History, Record, State, StateError, records};
+
+/// Where an agent's controllers stand in the state folder, a line each.
+const CONTROLLERS: &str = "identity/controllers";
 
 /// Why a command could not be carried out. Unless the variant says so, nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +201,27 @@ pub fn restore(
         enforce_floor(nft, floor, generation)?;
         Err(error)
     })
+}
+
+/// What is enforced when nothing that was confirmed can be: what a machine needs to live, and the way to the controllers
+/// that stand in the state folder by address.
+pub fn floor(folder: &Path) -> Ruleset {
+    let controllers = std::fs::read_to_string(folder.join(CONTROLLERS)).unwrap_or_default();
+    let controllers = controllers.lines().filter_map(|line| line.parse::<SocketAddr>().ok());
+    let way_out = |to: SocketAddr| Entry {
+        id: "controller".into(),
+        effect: Effect::Accept { session_timeout: None },
+        source: AddressSet::full(),
+        destination: to.ip().into(),
+        names: [].into(),
+        upper: UpperCube::ports(Protocol::TCP, IntervalSet::single(to.port())).into_iter().collect(),
+        interface: None,
+        expires: None,
+        audit: false,
+        log: false,
+    };
+    // The same address twice says no more.
+    Ruleset::bare_floor(controllers.collect::<BTreeSet<_>>().into_iter().map(way_out).collect())
 }
 
 /// Enforces the floor alone, whatever of our rules is there.

@@ -23,6 +23,7 @@ use ringwall_ruleset::nftables::Generation;
 use serde::{Deserialize, Serialize};
 
 use super::assigned::Assigned;
+use super::damage;
 
 /// So many records are kept for `rollback`, the confirmed one among them.
 const RECORDS_MAX: usize = 20;
@@ -72,6 +73,8 @@ pub enum StateError {
     Read { path: PathBuf, source: io::Error },
     #[error("{} is damaged", path.display())]
     Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{} is of another version: {found}, not {known}", path.display())]
+    Schema { path: PathBuf, found: String, known: String },
     #[error("can't write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("there is no record of {0}")]
@@ -117,18 +120,17 @@ impl Deref for State {
 impl History {
     /// Reads the folder, whatever another command does with it meanwhile. None is an empty one.
     pub fn read(folder: &Path) -> Result<Self, StateError> {
-        let path = folder.join("state.json");
         let mut is_lost = false;
-        let numbers = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let newest = generations(folder).first().copied();
-                is_lost = newest.is_some();
-                Numbers { last: newest.map_or(0, |newest| newest.0), ..Numbers::default() }
-            }
-            Err(source) => return Err(StateError::Read { path, source }),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source })?,
-        };
+        let numbers = damage::read(folder.join("state.json"), SCHEMA)?.unwrap_or_else(|| {
+            let newest = generations(folder).first().copied();
+            is_lost = newest.is_some();
+            Numbers { last: newest.map_or(0, |newest| newest.0), ..Numbers::default() }
+        });
         Ok(Self { folder: folder.into(), numbers, is_lost })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Whether there are generations but no word of which one was confirmed.
@@ -160,12 +162,11 @@ impl History {
 
     /// The newest assignment that was taken over.
     pub fn taken(&self) -> Result<Option<Assigned>, StateError> {
-        let path = self.folder.join(TAKEN);
-        match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StateError::Read { path, source }),
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError::Damaged { path, source }),
-        }
+        Self::taken_in(&self.folder)
+    }
+
+    pub(super) fn taken_in(folder: &Path) -> Result<Option<Assigned>, StateError> {
+        damage::read(folder.join(TAKEN), Assigned::SCHEMA)
     }
 
     /// The generations after this one that have a folder, oldest first.
@@ -198,16 +199,17 @@ fn generations(folder: &Path) -> Vec<Generation> {
 
 fn record(folder: &Path, generation: Generation) -> Result<Record, StateError> {
     let path = folder.join(generation.to_string()).join("record.json");
-    match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::NoRecord(generation)),
-        Err(source) => Err(StateError::Read { path, source }),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged { path, source }),
-    }
+    damage::read(path, Record::SCHEMA)?.ok_or(StateError::NoRecord(generation))
 }
 
 impl State {
     /// Opens the folder, makes it if need be, and locks it until the value is dropped.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let lock = Self::lock(folder)?;
+        Ok(Self { history: History::read(folder)?, _lock: lock })
+    }
+
+    pub(super) fn lock(folder: &Path) -> Result<Flock<File>, StateError> {
         fs::create_dir_all(folder).map_err(|source| StateError::Create { path: folder.into(), source })?;
         let path = folder.join("lock");
         let file = File::create(&path).map_err(|source| StateError::Write { path: path.clone(), source })?;
@@ -215,7 +217,7 @@ impl State {
         // nft inherits it: when this program is killed, the next one waits for what nft still does.
         fcntl(&*lock, FcntlArg::F_SETFD(FdFlag::empty()))
             .map_err(|error| StateError::Write { path: folder.join("lock"), source: error.into() })?;
-        Ok(Self { history: History::read(folder)?, _lock: lock })
+        Ok(lock)
     }
 
     /// Gives out a number, before it is loaded. It counts as fallen until it is settled.

@@ -112,11 +112,6 @@ fn processes(sockets: &[(Listener, u64)]) -> HashMap<u64, (String, u32)> {
     found
 }
 
-/// The names of processes that run.
-pub fn running() -> impl Iterator<Item = String> {
-    numbered("/proc").into_iter().filter_map(|(_, path)| Some(fs::read_to_string(path.join("comm")).ok()?.trim_end().to_owned()))
-}
-
 /// Smallest number first.
 fn numbered(folder: &str) -> Vec<(u32, std::path::PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -31,7 +31,7 @@ pub use digest::Digest;
 pub use elements::{ChangeError, Edit, Key, Refusal};
 pub use error::Error;
 pub use features::{Missing, missing};
-pub use listeners::{Listener, ephemeral_ports, listeners, running};
+pub use listeners::{Listener, ephemeral_ports, listeners};
 pub use listing::{Limits, ListError};
 pub use monitor::{Change, Monitor};
 pub use nflog::{LogReader, LogRecord, Losses};

@@ -53,6 +53,9 @@ pub enum Event {
     Removed,
     NotRemoved { detail: String },
 
+    /// Something that people must look after; a short word for programs, and a text.
+    Trouble { kind: &'static str, detail: String },
+
     /// The kernel says that somebody else changed a table.
     ForeignChange(Option<Process>),
 

@@ -244,6 +244,7 @@ impl Reconciler {
             Event::Removed => self.removed(),
             Event::NotRemoved { detail } => self.not_removed(moment, detail),
             Event::Resolved { name, addresses, seconds } => self.resolved(moment, name, addresses, seconds),
+            Event::Trouble { kind, detail } => self.report(moment, Happening::Trouble { kind, detail }),
             Event::NotResolved { name } => self.names.not_resolved(moment, &name),
         }
     }
