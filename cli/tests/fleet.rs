@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use ring::rand::SecureRandom as _;
 use ringwall_controller::access::{Access, Scope};
 use ringwall_controller::audit::{Actor, Audited};
 use ringwall_controller::change::{Change, Enrol, Observed, Write};
@@ -19,26 +18,11 @@ use ringwall_controller::id::{AccessId, Digest, Epoch, FleetId};
 use ringwall_controller::identity::{Authority, Invitation, Secret};
 use ringwall_controller::server;
 use ringwall_controller::store::{Keep, Sqlite, Store as _};
-use ringwall_controller::time::Time;
+use ringwall_controller::system::{fill, now, random};
 use ringwall_controller::token::Claim;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    Time::from_millisecond(i64::try_from(since.as_millis()).expect("a time"))
-}
-
-fn fill(bytes: &mut [u8]) {
-    ring::rand::SystemRandom::new().fill(bytes).expect("random bytes");
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    fill(&mut bytes);
-    bytes
-}
 
 struct Controller {
     folder: PathBuf,
@@ -195,6 +179,13 @@ fn a_fleet_is_made_by_the_program_alone() {
     let second = &nodes["nodes"][1];
     assert_eq!((&second["place"]["site"], &second["place"]["labels"]), (&json!("sto"), &json!({ "role": "member" })));
     assert_eq!(second["addresses"], json!(["192.0.2.12"]), "what was not named stays");
+    fleet.run(&["node", "hosts", "vault-1", "--services", "https,tcp/8443", "--from", "users"]).good("hosts");
+    assert_eq!(fleet.run(&["node", "hosts", "vault-1"]).good("hosts"), "vault-1 hosts https,tcp/8443 for users\n");
+    fleet.run(&["node", "hosts", "vault-1", "--services", "https"]).failed(2, &["--from"]);
+    fleet.run(&["node", "hosts", "vault-1", "--services", "https", "--from", "users -> any"]).failed(1, &["is no name of a group"]);
+    fleet.run(&["node", "hosts", "vault-1", "--none"]).good("none");
+    assert_eq!(fleet.run(&["node", "hosts", "vault-1"]).good("hosts"), "vault-1 hosts nothing\n");
+    fleet.run(&["node", "hosts", "vault-1", "--none"]).failed(1, &["hosts"]);
     let csv = fleet.run(&["nodes", "--site", "sto", "-o", "csv"]).good("csv");
     assert!(csv.starts_with("node,site,state,") && csv.lines().count() == 2, "{csv}");
     assert_eq!(fleet.run(&["nodes", "--late", "-o", "ndjson"]).good("late").lines().count(), 2, "both are away");

@@ -150,6 +150,10 @@ impl Client {
         self.send("POST", path, body).map(drop)
     }
 
+    pub fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.send("DELETE", path, None::<&()>).map(drop)
+    }
+
     fn ask<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&impl Serialize>) -> Result<T, Failure> {
         let text = self.send(method, path, body)?;
         serde_json::from_str(&text).map_err(|error| {

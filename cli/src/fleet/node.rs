@@ -3,12 +3,13 @@
 //! In: names of nodes, or ids of their agents. Out: the fleet's inventory; nodes let in, placed, put out.
 //! Never: a part of a place that was not named, changed.
 
-use ringwall_api::{Agent, Node, Nodes, Reason, SetPlace, Standing};
+use ringwall_api::{Agent, Node, Nodes, Reason, SetPlace, SetSetting, Setting, Settings, Standing};
+use serde_json::{Value, json};
 
 use super::client::Client;
 use super::{ServerArgs, label, labels, segment, show};
 use crate::Failure;
-use crate::terminal::{Exit, ListOutput, Terminal};
+use crate::terminal::{Exit, ListOutput, Terminal, print};
 
 pub fn nodes(server: &ServerArgs, site: Option<&str>, late: bool, output: ListOutput, terminal: &Terminal) -> Result<Exit, Failure> {
     let mut query = Vec::new();
@@ -63,6 +64,14 @@ Examples:
   ringwall node place vault-1 --site hel --labels role=primary,env=prod
   ringwall node place vault-1 --prefix 192.0.2.0/24 --prefix 2001:db8::/48";
 
+const HOSTS_HELP: &str = "\
+It is a rule beside the policy's own, in force at once on all nodes that it is about. Without --services it says what is set.
+
+Examples:
+  ringwall node hosts edge-1 --services https,tcp/8443 --from users
+  ringwall node hosts edge-1
+  ringwall node hosts edge-1 --none";
+
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Let a node in that enrolled and waits.
@@ -106,6 +115,23 @@ enum Verb {
         #[arg(long)]
         no_prefixes: bool,
     },
+    /// Say what a node hosts, such as an API, and who may reach it.
+    #[command(after_help = HOSTS_HELP)]
+    Hosts {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The node's name.
+        node: String,
+        /// All services that it hosts, as the policy names them.
+        #[arg(long, value_delimiter = ',', value_name = "SERVICE", requires = "from", conflicts_with = "none")]
+        services: Vec<String>,
+        /// Groups of the policy, or `internet`, `internal`, `any`.
+        #[arg(long, value_delimiter = ',', value_name = "GROUP", requires = "services")]
+        from: Vec<String>,
+        /// It hosts nothing any longer.
+        #[arg(long)]
+        none: bool,
+    },
 }
 
 pub fn node(args: NodeArgs, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -134,6 +160,26 @@ pub fn node(args: NodeArgs, terminal: &Terminal) -> Result<Exit, Failure> {
             let agent: Agent = client.put(&format!("agents/{id}/place"), &place)?;
             let addresses = if agent.addresses.is_empty() { "none of its addresses counts".to_owned() } else { agent.addresses.join(" ") };
             terminal.say(&format!("{}: {addresses}", agent.node));
+        }
+        Verb::Hosts { server, node, services, from, none } => {
+            let client = server.client(terminal)?;
+            let node = segment("a node's name", &node)?.to_owned();
+            let path = format!("nodes/{node}/settings/hosts");
+            if none {
+                client.delete(&path)?;
+                terminal.say(&format!("{node} hosts nothing: what the setting opened closes now"));
+            } else if services.is_empty() {
+                let all: Settings = client.get(&format!("nodes/{node}/settings"))?;
+                let of = |value: &Value, key: &str| value[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+                match all.settings.iter().find(|setting| setting.name == "hosts") {
+                    Some(setting) => print(&format!("{node} hosts {} for {}\n", of(&setting.value, "services"), of(&setting.value, "from"))),
+                    None => print(&format!("{node} hosts nothing\n")),
+                }
+            } else {
+                let value = json!({ "services": services, "from": from });
+                let _: Setting = client.put(&path, &SetSetting { value })?;
+                terminal.say(&format!("{node} hosts {} for {}; `ringwall nodes --late` says who lacks it", services.join(","), from.join(",")));
+            }
         }
     }
     Ok(Exit::Success)
