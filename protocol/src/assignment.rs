@@ -75,6 +75,7 @@ pub enum Refused {
     Assignment(Place),
     List(ListRevision),
     Order(u64),
+    Probes(u64),
 }
 
 /// As `Reason` in `fleet.proto` says.
@@ -230,6 +231,7 @@ impl TryFrom<wire::Refusal> for Refusal {
             What::Place(found) => Refused::Assignment(place("Refusal.place", found)?),
             What::List(list) => Refused::List(list.try_into()?),
             What::Order(id) => Refused::Order(id),
+            What::Probes(id) => Refused::Probes(id),
         };
         let reason = wire::Reason::try_from(from.reason).map_err(|_| invalid("Refusal.reason", "is unknown"))?;
         Ok(Self { what, reason: reason.try_into()?, detail: text("Refusal.detail", from.detail)? })
@@ -243,6 +245,7 @@ impl From<Refusal> for wire::Refusal {
             Refused::Assignment(place) => What::Place(place.into()),
             Refused::List(list) => What::List(list.into()),
             Refused::Order(id) => What::Order(id),
+            Refused::Probes(id) => What::Probes(id),
         };
         Self { what: Some(what), reason: wire::Reason::from(from.reason).into(), detail: from.detail }
     }

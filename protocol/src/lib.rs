@@ -25,7 +25,7 @@ pub use field::Invalid;
 pub use invitation::{Invitation, Mistyped, Secret};
 pub use list::{Change, Element, List, ListRevision};
 pub use ruleset::{Digest, SCHEMA as RULESET_SCHEMA, decode as decode_ruleset, encode as encode_ruleset};
-pub use session::{Facts, Hello, Order, ToAgent, ToController, Versions, Welcome};
+pub use session::{Facts, Hello, Order, Role, ToAgent, ToController, Versions, Welcome};
 
 /// The place of an assignment among all that a node was ever given. A later one has the greater place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +62,12 @@ pub const ADDRESSES_MAX: usize = 256;
 pub const ELEMENTS_MAX: usize = 10_000;
 /// Lists that a node may have.
 pub const LISTS_MAX: usize = 256;
+/// Bytes of a plan of probes: one line has some 200.
+pub const PLAN_MAX: usize = 2 << 20;
+/// Bytes of the lines in one message about probes.
+pub const OBSERVATIONS_MAX: usize = 256 << 10;
+/// The feature of an agent that can be an end of probes.
+pub const PROBES: &str = "probes";
 /// Optional abilities that an agent may name.
 pub const FEATURES_MAX: usize = 64;
 /// Bytes of a name of a node, rule, list, feature or revision.

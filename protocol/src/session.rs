@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::Place;
 use crate::assignment::{Ack, Assignment, Refusal};
 use crate::event::Event;
-use crate::field::{Invalid, addresses, array, invalid, most, name, octets, place, text, there};
+use crate::field::{Invalid, addresses, array, invalid, most, name, non_zero, octets, place, text, there};
 use crate::generated as wire;
 use crate::list::ListRevision;
 
@@ -83,6 +83,15 @@ pub enum Order {
     Resync,
 }
 
+/// Which end of probes an agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// It sends them.
+    Source,
+    /// It listens where nobody does, and watches.
+    Destination,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToController {
     Hello(Hello),
@@ -90,7 +99,8 @@ pub enum ToController {
     Refusal(Refusal),
     Heartbeat(u64),
     Event(Event),
-    /// What became of [`ToAgent::Probes`]: JSON, `ringwall.observations/1`.
+    /// What became of [`ToAgent::Probes`], some JSON lines at a time: `ringwall.probe-observation/1` of a source,
+    /// `ringwall.probe-evidence/1` of a destination.
     Observations { id: u64, observations: Bytes },
 }
 
@@ -105,8 +115,10 @@ pub enum ToAgent {
     Heartbeat(u64),
     /// Answers name the id.
     Order(u64, Order),
-    /// Flows to try, or to watch for: JSON, `ringwall.plan/1`.
-    Probes { id: u64, plan: Bytes },
+    /// Flows to try, or to watch for: JSON lines, `ringwall.probe-plan/1`.
+    Probes { id: u64, role: Role, plan: Bytes },
+    /// The destination of these may stop watching.
+    EndProbes(u64),
 }
 
 impl TryFrom<wire::VersionRange> for Versions {
@@ -246,7 +258,10 @@ impl TryFrom<wire::ToController> for ToController {
             Wire::Refusal(refusal) => Self::Refusal(refusal.try_into()?),
             Wire::Heartbeat(heartbeat) => Self::Heartbeat(heartbeat.number),
             Wire::Event(event) => Self::Event(event.try_into()?),
-            Wire::Observations(wire::Observations { id, observations }) => Self::Observations { id, observations },
+            Wire::Observations(wire::Observations { id, observations }) => {
+                most("Observations.observations", observations.len(), crate::OBSERVATIONS_MAX)?;
+                Self::Observations { id: non_zero("Observations.id", id)?, observations }
+            }
         })
     }
 }
@@ -284,7 +299,16 @@ impl TryFrom<wire::ToAgent> for ToAgent {
                 let (id, order) = order.try_into()?;
                 Self::Order(id, order)
             }
-            Wire::Probes(wire::Probes { id, plan }) => Self::Probes { id, plan },
+            Wire::Probes(wire::Probes { id, plan, role }) => {
+                most("Probes.plan", plan.len(), crate::PLAN_MAX)?;
+                let role = match wire::probes::Role::try_from(role) {
+                    Ok(wire::probes::Role::Source) => Role::Source,
+                    Ok(wire::probes::Role::Destination) => Role::Destination,
+                    Ok(wire::probes::Role::Unspecified) | Err(_) => return Err(invalid("Probes.role", "is unknown")),
+                };
+                Self::Probes { id: non_zero("Probes.id", id)?, role, plan }
+            }
+            Wire::EndProbes(id) => Self::EndProbes(non_zero("ToAgent.end_probes", id)?),
         })
     }
 }
@@ -299,7 +323,14 @@ impl From<ToAgent> for wire::ToAgent {
             ToAgent::Lists(lists) => Wire::Lists(wire::Lists { lists: lists.into_iter().map(Into::into).collect() }),
             ToAgent::Heartbeat(number) => Wire::Heartbeat(wire::Heartbeat { number }),
             ToAgent::Order(id, found) => Wire::Order(order(id, found)),
-            ToAgent::Probes { id, plan } => Wire::Probes(wire::Probes { id, plan }),
+            ToAgent::Probes { id, role, plan } => {
+                let role = match role {
+                    Role::Source => wire::probes::Role::Source,
+                    Role::Destination => wire::probes::Role::Destination,
+                };
+                Wire::Probes(wire::Probes { id, plan, role: role.into() })
+            }
+            ToAgent::EndProbes(id) => Wire::EndProbes(id),
         };
         Self { message: Some(message) }
     }

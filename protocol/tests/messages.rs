@@ -83,7 +83,9 @@ fn to_agent() -> Vec<(&'static str, ToAgent)> {
         ("move", order(Order::Move(30))),
         ("resync", order(Order::Resync)),
         ("lists", ToAgent::Lists(vec![ListRevision { life: 5, ..revision() }])),
-        ("probes", ToAgent::Probes { id: 6, plan: bytes("{}") }),
+        ("probes", ToAgent::Probes { id: 6, role: Role::Source, plan: bytes("{}") }),
+        ("probes_to_watch", ToAgent::Probes { id: 7, role: Role::Destination, plan: bytes("{}") }),
+        ("end_probes", ToAgent::EndProbes(7)),
     ]
 }
 
@@ -102,6 +104,7 @@ fn to_controller() -> Vec<(&'static str, ToController)> {
         ("stale", refusal(Refused::Assignment(place(42)), Reason::Stale)),
         ("gap", refusal(Refused::List(revision()), Reason::Gap)),
         ("forbidden", refusal(Refused::Order(5), Reason::Forbidden)),
+        ("full", refusal(Refused::Probes(6), Reason::Full)),
         ("heartbeat_to_controller", ToController::Heartbeat(8)),
         ("drift", event(Happened::Drift { process, outcome: DriftOutcome::Healed })),
         ("names", event(Happened::Names { name: "ntp.example.net".into(), addresses: facts().addresses })),

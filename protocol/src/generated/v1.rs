@@ -475,7 +475,7 @@ pub mod to_controller {
 /// Sent by the controller.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToAgent {
-    #[prost(oneof = "to_agent::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_agent::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<to_agent::Message>,
 }
 /// Nested message and enum types in `ToAgent`.
@@ -497,6 +497,9 @@ pub mod to_agent {
         Probes(super::Probes),
         #[prost(message, tag = "7")]
         Lists(super::Lists),
+        /// The id of Probes whose destination may stop watching: all that could come has been sent.
+        #[prost(uint64, tag = "8")]
+        EndProbes(u64),
     }
 }
 /// The place of an assignment among all that a node was ever given.
@@ -630,7 +633,7 @@ pub struct Refusal {
     /// For people.
     #[prost(string, tag = "5")]
     pub detail: ::prost::alloc::string::String,
-    #[prost(oneof = "refusal::What", tags = "1, 2, 3")]
+    #[prost(oneof = "refusal::What", tags = "1, 2, 3, 6")]
     pub what: ::core::option::Option<refusal::What>,
 }
 /// Nested message and enum types in `Refusal`.
@@ -644,6 +647,9 @@ pub mod refusal {
         /// An id of an Order.
         #[prost(uint64, tag = "3")]
         Order(u64),
+        /// An id of Probes.
+        #[prost(uint64, tag = "6")]
+        Probes(u64),
     }
 }
 /// Either side: I am here.
@@ -858,22 +864,69 @@ pub struct Elements {
     #[prost(bytes = "bytes", tag = "2")]
     pub v6: ::prost::bytes::Bytes,
 }
-/// Flows to try from here, or to watch for here.
+/// Flows to try from here, or to watch for here. Sent by the controller.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Probes {
-    /// Answers name it.
+    /// Unique within the session: answers name it.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// JSON, `ringwall.plan/1`.
+    /// JSON lines, `ringwall.probe-plan/1`: the plan, then each probe.
     #[prost(bytes = "bytes", tag = "2")]
     pub plan: ::prost::bytes::Bytes,
+    #[prost(enumeration = "probes::Role", tag = "3")]
+    pub role: i32,
 }
-/// What became of Probes. Sent by the agent.
+/// Nested message and enum types in `Probes`.
+pub mod probes {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Role {
+        Unspecified = 0,
+        /// Sends them.
+        Source = 1,
+        /// Listens where nobody does, and watches, until EndProbes or its plan's life is over.
+        Destination = 2,
+    }
+    impl Role {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ROLE_UNSPECIFIED",
+                Self::Source => "ROLE_SOURCE",
+                Self::Destination => "ROLE_DESTINATION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+                "ROLE_SOURCE" => Some(Self::Source),
+                "ROLE_DESTINATION" => Some(Self::Destination),
+                _ => None,
+            }
+        }
+    }
+}
+/// What became of Probes, some lines at a time. Sent by the agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Observations {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// JSON, `ringwall.observations/1`.
+    /// JSON lines: of a source `ringwall.probe-observation/1`, of a destination `ringwall.probe-evidence/1`. The last
+    /// one of each says that it is the last.
     #[prost(bytes = "bytes", tag = "2")]
     pub observations: ::prost::bytes::Bytes,
 }
