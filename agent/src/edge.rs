@@ -105,7 +105,7 @@ fn happened(happening: Happening) -> Happened {
 }
 
 /// Text that the other side takes: what programs print may be long, and hold anything.
-fn bounded(text: String) -> String {
+pub fn bounded(text: String) -> String {
     let mut text = text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
     text.truncate(text.floor_char_boundary(ringwall_protocol::TEXT_MAX));
     text

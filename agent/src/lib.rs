@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod edge;
 mod hands;
 pub mod identity;
+mod probes;
 pub mod machine;
 mod session;
 mod shell;

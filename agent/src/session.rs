@@ -11,10 +11,13 @@ use tonic::{Code, Status};
 
 use crate::connection::Controller;
 use crate::edge;
+use crate::probes::Probes;
 
 /// Messages to the controller that wait for the network. When it is full, the session ends: the next one begins
 /// with all that counts.
 pub const QUEUE: usize = 256;
+/// Lines of probes that are told together.
+const LINES: usize = 512;
 /// For the controller's first message.
 const WELCOME: Duration = Duration::from_secs(10);
 /// For the answer to the question.
@@ -74,18 +77,32 @@ async fn hold(
 
     let beat = Duration::from_secs(welcome.heartbeat.into());
     let (mut beats, mut number, mut heard) = (interval(beat), 0, Instant::now());
+    let (mut probes, mut probed) = Probes::new();
+    let mut lines = Vec::new();
     loop {
         tokio::select! {
             _ = beats.tick() => {
                 number += 1;
+                probes.expire();
                 send(ToController::Heartbeat(number)).await?;
             }
             message = outgoing.recv() => send(message.ok_or(Ended::Closed)?).await?,
+            _ = probed.recv_many(&mut lines, LINES) => {
+                for message in probes.messages(&mut lines) {
+                    send(message).await?;
+                }
+            }
             message = timeout_at(heard + 3 * beat, incoming.next()) => {
                 let message = message.map_err(|_| Ended::Silent)?.ok_or(Ended::Closed)??;
                 heard = Instant::now();
                 let place = place_of(&message);
                 match (ToAgent::try_from(message), place) {
+                    (Ok(ToAgent::Probes { id, role, plan }), _) => {
+                        if let Err(refusal) = probes.begin(id, role, &plan) {
+                            send(ToController::Refusal(refusal)).await?;
+                        }
+                    }
+                    (Ok(ToAgent::EndProbes(id)), _) => probes.end(id),
                     (Ok(message), _) => match understood(message) {
                         Ok(Some(event)) => tell(event).await?,
                         Ok(None) => {}
@@ -126,7 +143,7 @@ fn understood(message: ToAgent) -> Result<Option<Event>, Refusal> {
             Order::Revoked(detail) => Event::Revoked { detail },
         }),
         // Not among the features that Hello named.
-        ToAgent::List(_) | ToAgent::Lists(_) | ToAgent::Probes { .. } | ToAgent::Welcome(_) | ToAgent::Heartbeat(_) => None,
+        ToAgent::List(_) | ToAgent::Lists(_) | ToAgent::Probes { .. } | ToAgent::EndProbes(_) | ToAgent::Welcome(_) | ToAgent::Heartbeat(_) => None,
     })
 }
 

@@ -10,7 +10,7 @@ use ringwall_node::apply::{ApplyError, Hands, History, StateError, Unproved, enf
 use ringwall_node::kernel::{Monitor, Netfilter, Nft};
 use ringwall_node::reconciler::{Action, Disk, Event, Kernel, Millis, Moment, Reconciler};
 use ringwall_packet::Flow;
-use ringwall_protocol::{Facts, Hello, ToController, VERSIONS};
+use ringwall_protocol::{Facts, Hello, PROBES, ToController, VERSIONS};
 use ringwall_ruleset::Ruleset;
 use ringwall_ruleset::nftables::{Generation, Loading, prove};
 use sha2::{Digest as _, Sha256};
@@ -211,7 +211,7 @@ impl Shell {
         let confirmed = self.reconciler.confirmed();
         Hello {
             versions: VERSIONS,
-            features: Vec::new(),
+            features: vec![PROBES.into()],
             agent: env!("CARGO_PKG_VERSION").into(),
             boot: self.settings.boot,
             taken: self.reconciler.taken().map(edge::wire_place),
