@@ -82,6 +82,21 @@ pub struct Case {
     pub service: String,
     /// Whether it is a flow of a rule, not of the sample of what no rule allows.
     pub declared: bool,
+    /// Its place among the source ports that its pair uses; none: its rule says which port.
+    slot: Option<u64>,
+}
+
+impl Case {
+    /// The first packet, as any program of the source would send it.
+    pub fn flow(&self) -> Option<Flow> {
+        let (target, port) = match self.probe.packet {
+            Packet::Tcp { source_port, port, .. } => (Target::Tcp(port), source_port),
+            Packet::Udp { source_port, port, .. } => (Target::Udp(port), source_port),
+            Packet::Echo { identifier } => (Target::Echo, identifier),
+            Packet::Other { number } => (Target::Other(number), 0),
+        };
+        Flow::new(self.probe.source, self.probe.destination, target.upper(Family::of(self.probe.source), port)?)
+    }
 }
 
 /// Something declared that can't be probed.
@@ -100,6 +115,25 @@ pub struct Matrix {
     pub not_probed: Vec<NotProbed>,
     /// Flows that others stand for, since there are too many.
     pub left_out: usize,
+    source_ports: Vec<u16>,
+}
+
+impl Matrix {
+    /// The probe of a case with other source ports, so that no connection that a kernel still remembers is met again.
+    pub fn shifted(&self, case: &Case, by: u64) -> Probe {
+        let mut probe = case.probe;
+        let Some(slot) = case.slot.filter(|_| !self.source_ports.is_empty()) else { return probe };
+        let port = |slot: u64| self.source_ports[(slot.wrapping_add(by) % self.source_ports.len() as u64) as usize];
+        match &mut probe.packet {
+            Packet::Tcp { source_port, past_source_port, .. } | Packet::Udp { source_port, past_source_port, .. } => {
+                *source_port = port(slot);
+                *past_source_port = past_source_port.map(|_| port(slot + 1));
+            }
+            Packet::Echo { identifier } => *identifier = port(slot),
+            Packet::Other { .. } => {}
+        }
+        probe
+    }
 }
 
 /// What a rule, or the floor's management, says.
@@ -155,6 +189,7 @@ pub fn matrix(policy: &Policy, machines: &[Machine], options: &Options) -> Matri
     let rest = options.most.saturating_sub(maker.matrix.cases.len()).max(options.most / 4).max(1);
     maker.every = all.div_ceil(rest).max(1);
     maker.undeclared();
+    maker.matrix.source_ports = maker.source_ports;
     maker.matrix.not_probed.sort();
     maker.matrix.not_probed.dedup();
     maker.matrix
@@ -225,7 +260,7 @@ struct Maker<'a> {
     seen: HashSet<(IpAddr, IpAddr, Target, Option<u16>)>,
     /// Those of [`SOURCE_PORTS`] on which no machine listens for a probe (all, if there are none); not empty.
     source_ports: Vec<u16>,
-    /// How many of them each pair has used.
+    /// Where each pair's next one is.
     used_ports: BTreeMap<(IpAddr, IpAddr), u64>,
     mentioned: BTreeSet<Target>,
     interfaces: BTreeSet<&'a str>,
@@ -315,13 +350,13 @@ impl Maker<'_> {
         if !self.seen.insert((pair.source, pair.destination, target, fixed)) {
             return;
         }
-        let (port, past) = match &allowed {
+        let (port, past, slot) = match &allowed {
             Some(ports) => match ports[..] {
                 [] => return,
-                [only] => (only, None),
-                [first, .., last] => (first, Some(last)),
+                [only] => (only, None, None),
+                [first, .., last] => (first, Some(last), None),
             },
-            None => (self.source_port(pair), Some(self.source_port(pair))),
+            None => self.two_source_ports(pair),
         };
         let Some((open, reason)) = self.expected(pair, target, port, line.via) else { return };
         // What has no ports can't be sent past the source, and would say nothing of the destination;
@@ -336,7 +371,7 @@ impl Maker<'_> {
         }
         let roles = format!("{} -> {}", line.source.text, line.destination_text);
         let service = service_text(line, Some(target));
-        self.case(pair, target, (port, past), open, reason, roles, service, true);
+        self.case(pair, target, (port, past, slot), open, reason, roles, service, true);
     }
 
     /// For each ordered pair of machines: the policy's ports that are not open, and a few others.
@@ -392,10 +427,10 @@ impl Maker<'_> {
             if !self.seen.insert((pair.source, pair.destination, target, None)) {
                 continue;
             }
-            let (port, past) = (self.source_port(&pair), self.source_port(&pair));
+            let (port, past, slot) = self.two_source_ports(&pair);
             let Some((open, reason)) = self.expected(&pair, target, port, None) else { continue };
             let roles = format!("{} -> {}", machines[source].name, machines[destination].name);
-            self.case(&pair, target, (port, Some(past)), open, reason, roles, target.text(), false);
+            self.case(&pair, target, (port, past, slot), open, reason, roles, target.text(), false);
         }
     }
 
@@ -438,13 +473,14 @@ impl Maker<'_> {
         if names.is_empty() { "a stranger".into() } else { names.join(" or ") }
     }
 
-    fn source_port(&mut self, pair: &Pair<'_>) -> u16 {
-        let begin = self.options.nonce % (u64::from(SOURCE_PORTS[0].1 - SOURCE_PORTS[0].0) + 1);
-        let used = self.used_ports.entry((pair.source, pair.destination)).or_default();
+    /// Of the two tries, with the place of the first.
+    fn two_source_ports(&mut self, pair: &Pair<'_>) -> (u16, Option<u16>, Option<u64>) {
+        let used = self.used_ports.entry((pair.source, pair.destination)).or_insert(self.options.nonce % self.source_ports.len() as u64);
         // All together are more than any pair needs; beyond them ports are used again.
-        let port = self.source_ports[((begin + *used) % self.source_ports.len() as u64) as usize];
-        *used += 1;
-        port
+        let port = |slot: u64| self.source_ports[(slot % self.source_ports.len() as u64) as usize];
+        let slot = *used;
+        *used += 2;
+        (port(slot), Some(port(slot + 1)), Some(slot))
     }
 
     #[expect(clippy::too_many_arguments, reason = "a case's parts, each from another place")]
@@ -452,7 +488,7 @@ impl Maker<'_> {
         &mut self,
         pair: &Pair<'_>,
         target: Target,
-        (source_port, past): (u16, Option<u16>),
+        (source_port, past, slot): (u16, Option<u16>, Option<u64>),
         open: bool,
         reason: Reason,
         roles: String,
@@ -483,6 +519,7 @@ impl Maker<'_> {
             roles,
             service,
             declared,
+            slot,
         });
     }
 
