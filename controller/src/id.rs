@@ -120,6 +120,8 @@ names! {
     NodeName, "a node's name";
     SiteName, "a site's name";
     LabelName, "a label's name";
+    /// A list of addresses that all nodes share.
+    ListName, "a list's name";
     /// A setting of a node.
     SettingName, "a setting's name";
 }

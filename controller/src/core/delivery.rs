@@ -22,6 +22,8 @@ pub(super) struct Node {
     /// The newest that was confirmed of a revision before that one: what a rollout takes it back to.
     pub former: Option<Kept>,
     pub session: Option<SessionId>,
+    /// Revisions of lists that its kernel has, as its agent said to this controller.
+    pub lists: std::collections::BTreeMap<crate::id::ListName, u64>,
 }
 
 impl Node {

@@ -14,6 +14,8 @@
 //! they came. A message that was lost is made good when its agent connects again.
 
 mod delivery;
+mod list;
+mod lists;
 mod session;
 mod waves;
 
@@ -21,9 +23,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringwall_protocol as protocol;
 use serde_json::json;
 
+pub use lists::{Accepted, Coverage, FEATURE as LISTS, LISTS_MAX, ListChange, NotListed, Unlisted};
 pub use waves::Waves;
 
 use crate::agent::Agent;
@@ -36,6 +40,7 @@ use crate::rollout::Rollout;
 use crate::time::Time;
 
 use delivery::Node;
+use lists::Lists;
 use session::Session;
 
 /// A stream with an agent; never used twice.
@@ -111,6 +116,8 @@ pub enum Command {
 #[derive(Debug, PartialEq)]
 pub enum Action {
     Send { id: SessionId, message: protocol::ToAgent },
+    /// A list in parts, encoded [`protocol::List`]s: all but the first, when there is nothing else to send.
+    SendParts { id: SessionId, parts: Arc<[Bytes]> },
     /// After what was sent before.
     Close { id: SessionId },
     Write { id: WriteId, parts: Vec<Write> },
@@ -160,6 +167,7 @@ pub struct Core {
     agents: BTreeMap<AgentId, Agent>,
     nodes: BTreeMap<NodeName, Node>,
     sessions: BTreeMap<SessionId, Session>,
+    lists: Lists,
     wanted: Option<Wanted>,
     rollout: Option<Rollout>,
     /// The rollout was begun before this controller was started.
@@ -191,6 +199,7 @@ impl Core {
             agents: BTreeMap::new(),
             nodes: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            lists: Lists::default(),
             wanted: None,
             is_resumed: rows.rollout.is_some(),
             rollout: rows.rollout,
@@ -225,7 +234,8 @@ impl Core {
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         self.now = now;
         // Thousands of them come, and nothing follows from one.
-        let is_beat = matches!(event, Event::Said { message: protocol::ToController::Heartbeat(_), .. });
+        use protocol::{Ack, ToController};
+        let is_beat = matches!(event, Event::Said { message: ToController::Heartbeat(_) | ToController::Ack(Ack::List(_)), .. });
         match event {
             Event::Agent(agent) => self.take_agent(agent),
             Event::Connected { id, agent, session, hello } => self.connected(id, agent, session, &hello),
@@ -239,6 +249,7 @@ impl Core {
             Event::Wanted { revision, .. } if self.rollout.as_ref().is_some_and(|rollout| rollout.revision != revision) => {}
             Event::Wanted { revision, rulesets, narrowed, is_rolled_out } => {
                 let digests = rulesets.iter().map(|(node, bytes)| (node.clone(), Digest::of(bytes))).collect();
+                self.lists.forget_own();
                 self.wanted = Some(Wanted { revision, rulesets, digests, narrowed, is_rolled_out });
             }
             Event::Began { rollout, window } => self.began(rollout, window),
@@ -247,6 +258,7 @@ impl Core {
             Event::Tick => {
                 self.is_stalled = false;
                 self.beat();
+                self.sweep_lists();
             }
         }
         if !is_beat {
@@ -309,6 +321,7 @@ impl Core {
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.reported = addresses;
                 }
+                self.lists.forget_own();
                 self.actions.push(Action::Stale);
             }
             // Such as an address that another node of the site has.

@@ -23,6 +23,7 @@ pub(super) struct Session {
     heard: Time,
     said: Time,
     beats: u64,
+    takes_lists: bool,
 }
 
 impl Core {
@@ -31,6 +32,7 @@ impl Core {
         let node = agent.node.clone();
         let standing = agent.standing.clone();
         self.agents.insert(id, agent);
+        self.lists.forget_own();
         self.nodes.entry(node.clone()).or_default();
         let Some(session) = self.session_of(id) else { return };
         match standing {
@@ -39,7 +41,12 @@ impl Core {
                 self.end(session);
             }
             // It may have waited for this.
-            Standing::Approved => self.deliver(&node),
+            Standing::Approved => {
+                self.deliver(&node);
+                if self.sessions[&session].takes_lists {
+                    self.listen(session, &node, &[]);
+                }
+            }
             Standing::Pending => {}
         }
     }
@@ -64,7 +71,8 @@ impl Core {
             self.end(older);
         }
         let time = u64::try_from(self.now.as_second()).unwrap_or(0);
-        self.sessions.insert(id, Session { agent, node: node.clone(), heard: self.now, said: self.now, beats: 0 });
+        let takes_lists = hello.features.iter().any(|feature| feature == super::lists::FEATURE);
+        self.sessions.insert(id, Session { agent, node: node.clone(), heard: self.now, said: self.now, beats: 0, takes_lists });
         self.nodes.entry(node.clone()).or_default().session = Some(id);
         self.send(id, ToAgent::Welcome(Welcome { version, epoch: self.epoch.0, session, time, heartbeat: HEARTBEAT }));
         self.notice(agent, hello);
@@ -81,6 +89,9 @@ impl Core {
         if hello.taken > newest && hello.taken.is_some_and(|taken| taken.epoch >= self.epoch.0) {
             let body = json!({ "taken": hello.taken.map(|place| [place.epoch, place.number]), "newest": newest.map(|place| [place.epoch, place.number]) });
             self.observe(Observed::Event(NewEvent { kind: "ahead".into(), node: Some(node.clone()), body }));
+        }
+        if standing == Standing::Approved && takes_lists {
+            self.listen(id, &node, &hello.lists);
         }
         if standing == Standing::Approved && newest > hello.taken {
             self.deliver(&node);
@@ -126,8 +137,12 @@ impl Core {
             ToController::Heartbeat(_) => {}
             // A second greeting is no message of a stream that runs.
             ToController::Hello(_) => self.end(id),
-            // Lists, orders and probes: nothing waits for their answers yet.
-            ToController::Ack(_) | ToController::Refusal(_) | ToController::Observations { .. } => {}
+            ToController::Ack(protocol::Ack::List(has)) => self.listed(id, &node, &has),
+            ToController::Refusal(protocol::Refusal { what: protocol::Refused::List(list), reason, detail }) => {
+                self.not_listed(id, &node, &list, reason, &detail);
+            }
+            // Orders and probes: nothing waits for their answers yet.
+            ToController::Refusal(_) | ToController::Observations { .. } => {}
         }
     }
 
@@ -136,6 +151,7 @@ impl Core {
         if let Some(node) = self.nodes.get_mut(&session.node).filter(|node| node.session == Some(id)) {
             node.session = None;
         }
+        self.lists.gone(id);
         self.observe(Observed::Seen { agent: session.agent, facts: None });
     }
 
@@ -163,7 +179,7 @@ impl Core {
         self.actions.push(Action::Send { id, message });
     }
 
-    fn end(&mut self, id: SessionId) {
+    pub(super) fn end(&mut self, id: SessionId) {
         self.actions.push(Action::Close { id });
         self.gone(id);
     }
@@ -218,7 +234,7 @@ fn told(event: protocol::Event) -> (String, Value) {
 }
 
 /// Why an agent refused something, for people.
-fn word(reason: Reason) -> &'static str {
+pub(super) fn word(reason: Reason) -> &'static str {
     match reason {
         Reason::Stale => "it is older than what the node has",
         Reason::Epoch => "its epoch is older than the node's",

@@ -16,13 +16,12 @@ use ringwall_protocol::wire::enrolment_server::{Enrolment, EnrolmentServer};
 use ringwall_protocol::wire::fleet_server::{Fleet, FleetServer};
 use ringwall_protocol::{Confirm, Enrol, Enrolled, Hello, MESSAGE_MAX, Renew, Reply, ToController, wire};
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service as _;
 
-use super::driver::{Control, QUEUE, Told};
+use super::driver::{Control, Told};
+use super::stream::{self, Frames};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
 use crate::core::{Event, SessionId};
@@ -229,7 +228,7 @@ impl Enrolment for Connection {
 
 #[tonic::async_trait]
 impl Fleet for Connection {
-    type SessionStream = ReceiverStream<Result<wire::ToAgent, Status>>;
+    type SessionStream = Frames;
 
     async fn session(&self, request: Request<Streaming<wire::ToController>>) -> Result<Response<Self::SessionStream>, Status> {
         let agent = self.agent().await?;
@@ -241,7 +240,7 @@ impl Fleet for Connection {
         };
         check_versions(&hello)?;
         let id = SessionId(self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1);
-        let (outgoing, stream) = mpsc::channel(QUEUE);
+        let (outgoing, frames) = stream::open();
         let event = Event::Connected { id, agent, session: self.random(), hello: Box::new(hello) };
         let ending = |_| Status::unavailable("the controller is ending");
         // The core alone holds the stream open: what it ends is over.
@@ -266,7 +265,7 @@ impl Fleet for Connection {
             }
             let _ = control.told(Told::Event(Event::Gone { id })).await;
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(frames))
     }
 
     async fn confirm(&self, request: Request<wire::ConfirmRequest>) -> Result<Response<wire::ConfirmReply>, Status> {

@@ -4,37 +4,35 @@
 //! wait of the core for the store or for an agent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwall_protocol::{Place, wire};
+use ipnet::IpNet;
+use ringwall_protocol::Place;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
-use tonic::Status;
-
 use crate::assignment::{self, Assignment};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
-use crate::core::{Action, Command, Core, Denied, Event, Kept, Rows, SessionId, Waves};
+use super::stream::Outgoing;
+use crate::core::{Accepted, Action, Command, Core, Coverage, Denied, Event, Kept, ListChange, NotListed, Rows, SessionId, Waves};
 use crate::event::NewEvent;
-use crate::id::{AgentId, NodeName, RevisionNumber};
+use crate::id::{AgentId, ListName, NodeName, RevisionNumber};
 use crate::rollout::{Rollout, State};
 use crate::rulesets::{self, Inventory, Rulesets};
 use crate::store::{self, Read as _, Store};
 use crate::time::Time;
 
-/// Messages to one agent that wait for the network; of more, the stream is ended, and the next begins with all that counts.
-pub(super) const QUEUE: usize = 64;
 /// Events that wait for the core.
 const EVENTS: usize = 1_024;
-
-pub(super) type Outgoing = mpsc::Sender<Result<wire::ToAgent, Status>>;
 
 /// What the core's task is told.
 pub(super) enum Told {
     Event(Event),
     Opened { id: SessionId, outgoing: Outgoing, event: Event },
     Asked { agent: AgentId, confirm: ringwall_protocol::Confirm, answer: oneshot::Sender<Result<Place, Denied>> },
+    List { life: u64, change: ListChange, answer: oneshot::Sender<Result<Accepted, NotListed>> },
     Look(Box<dyn FnOnce(&Core) + Send>),
 }
 
@@ -49,6 +47,8 @@ pub enum ControlError {
     Nothing,
     #[error("no rollout is under way")]
     NoRollout,
+    #[error(transparent)]
+    NotListed(#[from] NotListed),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the controller is ending")]
@@ -81,7 +81,8 @@ impl<S> Clone for Control<S> {
 
 /// Starts the core from what is kept. The task ends when the last handle is gone.
 pub async fn drive<S: Store>(store: Arc<S>, clock: fn() -> Time, controllers: Vec<SocketAddr>) -> Result<Control<S>, store::Error> {
-    let core = load(&*store, clock()).await?;
+    let mut core = load(&*store, clock()).await?;
+    core.keep_out(controllers.iter().map(SocketAddr::ip));
     let (told, incoming) = mpsc::channel(EVENTS);
     let control = Control { told, store, clock, controllers: controllers.into(), stale: Arc::default() };
     tokio::spawn(run(core, incoming, control.clone().into()));
@@ -146,22 +147,27 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let event = tokio::select! {
-            _ = ticks.tick() => Event::Tick,
+        let actions = tokio::select! {
+            _ = ticks.tick() => core.step(clock(), Event::Tick),
             told = incoming.recv() => match told {
                 None => {
                     refreshing.abort();
                     return;
                 }
-                Some(Told::Event(event)) => event,
+                Some(Told::Event(event)) => core.step(clock(), event),
                 Some(Told::Opened { id, outgoing, event }) => {
                     streams.insert(id, outgoing);
-                    event
+                    core.step(clock(), event)
                 }
                 Some(Told::Asked { agent, confirm, answer }) => {
                     last_ask += 1;
                     asked.insert(last_ask, answer);
-                    Event::Asked { ask: last_ask, agent, confirm }
+                    core.step(clock(), Event::Asked { ask: last_ask, agent, confirm })
+                }
+                Some(Told::List { life, change, answer }) => {
+                    let (result, actions) = core.change_list(clock(), life, change);
+                    let _ = answer.send(result);
+                    actions
                 }
                 Some(Told::Look(look)) => {
                     look(&core);
@@ -169,37 +175,42 @@ async fn run<S: Store>(mut core: Core, mut incoming: mpsc::Receiver<Told>, weak:
                 }
             },
         };
-        // A stream that is found to be behind is an event of its own, with all that follows from it.
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for action in core.step(clock(), event) {
-                match action {
-                    Action::Send { id, message } => {
-                        // A stream whose queue is full is behind by more than it could want.
-                        if streams.get(&id).is_some_and(|stream| stream.try_send(Ok(message.into())).is_err()) {
-                            streams.remove(&id);
-                            events.push_back(Event::Gone { id });
-                        }
-                    }
-                    // The stream ends when what was sent before is through.
-                    Action::Close { id } => drop(streams.remove(&id)),
-                    Action::Write { id, parts } => {
-                        let (store, back) = (store.clone(), back.clone());
-                        tokio::spawn(async move {
-                            let result = store.write(parts).await.map_err(|error| {
-                                tracing::error!(%error, "a change was not kept");
-                                error.to_string()
-                            });
-                            tell(&back, Event::Written { id, result }).await;
-                        });
-                    }
-                    Action::Stale => stale.told.notify_one(),
-                    Action::Answer { ask, answer } => {
-                        if let Some(waiting) = asked.remove(&ask) {
-                            let _ = waiting.send(answer);
-                        }
-                    }
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            // A stream whose queue is full is behind by more than it could want: it ends, with all that follows.
+            let behind = match action {
+                Action::Send { id, message } => streams.get(&id).filter(|stream| !stream.send(message)).map(|_| id),
+                Action::SendParts { id, parts } => streams.get(&id).filter(|stream| !stream.send_parts(parts)).map(|_| id),
+                // The stream ends when what was sent before is through.
+                Action::Close { id } => {
+                    streams.remove(&id);
+                    None
                 }
+                Action::Write { id, parts } => {
+                    let (store, back) = (store.clone(), back.clone());
+                    tokio::spawn(async move {
+                        let result = store.write(parts).await.map_err(|error| {
+                            tracing::error!(%error, "a change was not kept");
+                            error.to_string()
+                        });
+                        tell(&back, Event::Written { id, result }).await;
+                    });
+                    None
+                }
+                Action::Stale => {
+                    stale.told.notify_one();
+                    None
+                }
+                Action::Answer { ask, answer } => {
+                    if let Some(waiting) = asked.remove(&ask) {
+                        let _ = waiting.send(answer);
+                    }
+                    None
+                }
+            };
+            if let Some(id) = behind {
+                streams.remove(&id);
+                actions.extend(core.step(clock(), Event::Gone { id }));
             }
         }
     }
@@ -242,6 +253,21 @@ impl<S: Store> Control<S> {
         let (answer, answered) = oneshot::channel();
         self.told(Told::Look(Box::new(move |core| drop(answer.send(look(core)))))).await?;
         answered.await.map_err(|_| ControlError::Ending)
+    }
+
+    /// Changes a list that all nodes share. Once this is answered, it is in the queue of every agent that is connected,
+    /// and others get it when they are; nothing of it is kept over an end of the controller.
+    pub async fn change_list(&self, list: ListName, added: Vec<(IpNet, Option<Duration>)>, removed: Vec<IpNet>) -> Result<Accepted, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        // Drawn by the standard library, for its maps: lives need to differ, and no more.
+        let life = RandomState::new().hash_one(0);
+        self.told(Told::List { life, change: ListChange { list, added, removed }, answer }).await?;
+        Ok(answered.await.map_err(|_| ControlError::Ending)??)
+    }
+
+    /// Which nodes have a list as it was at a revision; `None` when there is no such list.
+    pub async fn coverage(&self, list: ListName, revision: u64) -> Result<Option<Coverage>, ControlError> {
+        self.look(move |core| core.coverage(&list, revision)).await
     }
 
     pub(super) async fn may_confirm(&self, agent: AgentId, confirm: ringwall_protocol::Confirm) -> Result<Result<Place, Denied>, ControlError> {
@@ -377,3 +403,6 @@ impl<S: Store> Control<S> {
         self.look(Core::connected_nodes).await
     }
 }
+
+#[cfg(test)]
+mod tests;

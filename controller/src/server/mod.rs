@@ -5,6 +5,7 @@
 
 mod agents;
 mod driver;
+mod stream;
 mod tls;
 
 use std::io;

@@ -5,6 +5,8 @@
 //! assignment may be confirmed. At the end, with the faults over: all have the second revision, or all that are
 //! there are back at the first.
 
+mod lists;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +150,8 @@ impl World {
                         node.inbox.push_back(message);
                     }
                 }
+                // Agents here take no lists.
+                Action::SendParts { id, .. } => panic!("{id:?} was sent a list"),
                 Action::Close { id } => {
                     if let Some(node) = self.nodes.values_mut().find(|node| node.session == Some(id)) {
                         node.session = None;
