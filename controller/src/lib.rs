@@ -15,6 +15,7 @@ pub mod http;
 pub mod id;
 pub mod identity;
 mod narrowing;
+pub mod repository;
 pub mod revision;
 pub mod rollout;
 pub mod rulesets;

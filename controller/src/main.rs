@@ -17,6 +17,7 @@ use ringwall_controller::fleet::Fleet;
 use ringwall_controller::http;
 use ringwall_controller::id::{AccessId, Digest, Epoch, FleetId, NodeName};
 use ringwall_controller::identity::{self, Authority, Secret};
+use ringwall_controller::repository::{self, Repository};
 use ringwall_controller::server::{self, Agents};
 use ringwall_controller::store::{self, Keep, Read as _, Sqlite, Store as _};
 use ringwall_controller::system::{fill, now, random};
@@ -45,6 +46,21 @@ struct Run {
     /// Where operators reach the API, over TLS.
     #[arg(long, value_name = "ADDRESS:PORT", env = "RINGWALL_API_LISTEN", default_value = "[::]:7444")]
     api_listen: SocketAddr,
+    /// A git repository on this machine whose commits become revisions; it is looked at every 5 seconds.
+    #[arg(long, value_name = "DIR", env = "RINGWALL_POLICY_REPOSITORY")]
+    policy_repository: Option<PathBuf>,
+    /// The branch that counts.
+    #[arg(long, value_name = "BRANCH", env = "RINGWALL_POLICY_BRANCH", default_value = "main", requires = "policy_repository")]
+    policy_branch: String,
+    /// The folder in the repository that has the policy's *.yaml files.
+    #[arg(long, value_name = "PATH", env = "RINGWALL_POLICY_FOLDER", default_value = "", requires = "policy_repository")]
+    policy_folder: String,
+    /// A YAML file in the repository with what the policy's $VALUEs are bound to.
+    #[arg(long, value_name = "PATH", env = "RINGWALL_POLICY_VALUES", requires = "policy_repository")]
+    policy_values: Option<String>,
+    /// Begin a rollout of each such revision.
+    #[arg(long, env = "RINGWALL_POLICY_ROLL_OUT", requires = "policy_repository")]
+    policy_roll_out: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +74,8 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   ringwall-controller --host fw.example.net        run, for agents that reach it by this name
+  ringwall-controller --host fw.example.net --policy-repository /srv/policy.git --policy-folder policy
+                                                   and commits of its branch main become revisions
   ringwall-controller backup /backup/ringwall.db   copy the store
   ringwall-controller restore /backup/ringwall.db  put a copy in its place; agents accept it by its epoch
 
@@ -133,6 +151,10 @@ async fn run(folder: &Path, path: &Path, run: Run) -> Result<()> {
     println!("  --ca-file {}", certificate_file.display());
     if let Some(key) = first_key(folder, &store).await? {
         println!("  --key-file {}   (the first key; it may do everything, for 30 days)", key.display());
+    }
+    if let Some(path) = run.policy_repository {
+        let repository = Repository { path, branch: run.policy_branch, folder: run.policy_folder, values: run.policy_values };
+        tokio::spawn(repository::watch(repository, store.clone(), control.clone(), now, run.policy_roll_out, repository::EVERY));
     }
     let agents = Agents::new(store.clone(), authority.clone(), control.clone(), now, fill);
     let router = http::router(http::State { store: store.clone(), authority: authority.clone(), controllers, control, clock: now, random: fill });

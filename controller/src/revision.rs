@@ -18,7 +18,35 @@ pub struct Content {
     pub values: BTreeMap<String, String>,
 }
 
+/// Files of a revision, and values of one.
+const NAMES_MAX: usize = 1_000;
+
 impl Content {
+    /// What it can't be, if it can't: the names alone, since what the texts say is the policy's to judge.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { files, values } = self;
+        if files.is_empty() {
+            return Err("a revision has at least one file".into());
+        }
+        if files.len() > NAMES_MAX || values.len() > NAMES_MAX {
+            return Err(format!("a revision has at most {NAMES_MAX} files and as many values"));
+        }
+        for name in files.keys() {
+            let is_plain = name.len() <= 255 && !name.starts_with('.') && !name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'));
+            if !is_plain || !name.ends_with(".yaml") {
+                let shown: String = name.chars().take(80).collect();
+                return Err(format!("`{shown}` is not the name of a policy's file: it ends in .yaml and stands in no folder"));
+            }
+        }
+        let is_value = |name: &String| {
+            (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        match values.keys().find(|name| !is_value(name)) {
+            Some(name) => Err(format!("`{}` is not the name of a value: letters, digits and `_`, without `$`", name.chars().take(80).collect::<String>())),
+            None => Ok(()),
+        }
+    }
+
     /// Of all names and texts, each with its length before it, so that no two contents are one.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();

@@ -3,5 +3,6 @@
 mod core;
 mod http;
 mod identity;
+mod repository;
 mod server;
 mod store;

@@ -16,9 +16,6 @@ use crate::id::RevisionNumber;
 use crate::revision::{Content, NewRevision, Revision, Source};
 use crate::store::{Read as _, Store as _};
 
-/// Files of a revision, and values of one.
-const NAMES_MAX: usize = 1_000;
-
 /// Revisions, newest first.
 #[utoipa::path(get, path = "/api/v1/revisions", params(Before), responses((status = 200, body = api::Revisions)), security(("key" = ["read"])))]
 pub async fn list(Reader(_): Reader, State(inner): Api, Query(page): Query<Before>) -> Result<Json<api::Revisions>, Refused> {
@@ -59,27 +56,7 @@ pub async fn commit(
 }
 
 fn checked(content: Content) -> Result<Content, Refused> {
-    let Content { files, values } = &content;
-    if files.is_empty() {
-        return Err(Refused::malformed("a revision has at least one file"));
-    }
-    if files.len() > NAMES_MAX || values.len() > NAMES_MAX {
-        return Err(Refused::malformed(format!("a revision has at most {NAMES_MAX} files and as many values")));
-    }
-    for name in files.keys() {
-        let is_plain = name.len() <= 255 && !name.starts_with('.') && !name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'));
-        if !is_plain || !name.ends_with(".yaml") {
-            let shown: String = name.chars().take(80).collect();
-            return Err(Refused::malformed(format!("`{shown}` is not the name of a policy's file: it ends in .yaml and stands in no folder")));
-        }
-    }
-    let is_value = |name: &String| {
-        (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    if let Some(name) = values.keys().find(|name| !is_value(name)) {
-        let shown: String = name.chars().take(80).collect();
-        return Err(Refused::malformed(format!("`{shown}` is not the name of a value: letters, digits and `_`, without `$`")));
-    }
+    content.check().map_err(Refused::malformed)?;
     Ok(content)
 }
 

@@ -19,6 +19,7 @@ use super::stream::Outgoing;
 use crate::core::{Accepted, Action, Command, Core, Coverage, Denied, Event, Kept, ListChange, NotListed, Rows, SessionId, Waves};
 use crate::event::NewEvent;
 use crate::id::{AgentId, ListName, NodeName, RevisionNumber};
+use crate::revision::Content;
 use crate::rollout::{Rollout, State};
 use crate::rulesets::{self, Inventory, Rulesets};
 use crate::store::{self, Read as _, Store};
@@ -333,12 +334,23 @@ impl<S: Store> Control<S> {
     }
 
     async fn compile(&self, revision: RevisionNumber, change: impl FnOnce(&mut Inventory)) -> Result<Rulesets, ControlError> {
-        let (content, mut inventory) = {
+        let content = {
             let mut read = self.store.read().await?;
             let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
-            let content = read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?;
-            let (agents, settings) = (read.agents().await?, read.settings().await?);
-            (content, Inventory { agents, settings, controllers: self.controllers.clone() })
+            read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?
+        };
+        self.compile_content(content, change).await
+    }
+
+    /// Whether a policy that is no revision yet compiles with the fleet as it is.
+    pub async fn check(&self, content: Content) -> Result<(), ControlError> {
+        self.compile_content(content, |_| ()).await.map(drop)
+    }
+
+    async fn compile_content(&self, content: Content, change: impl FnOnce(&mut Inventory)) -> Result<Rulesets, ControlError> {
+        let mut inventory = {
+            let mut read = self.store.read().await?;
+            Inventory { agents: read.agents().await?, settings: read.settings().await?, controllers: self.controllers.clone() }
         };
         change(&mut inventory);
         let now = (self.clock)();

@@ -6,7 +6,7 @@
 mod contract;
 mod differential;
 mod file;
-mod parts;
+pub mod parts;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
