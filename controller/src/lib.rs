@@ -9,6 +9,7 @@ pub mod assignment;
 pub mod audit;
 pub mod change;
 pub mod core;
+pub mod declared;
 pub mod event;
 pub mod fleet;
 pub mod http;

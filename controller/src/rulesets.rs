@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ringwall_diagnostic::{Colour, Diagnostic, Sources, render};
 use ringwall_compile::compile_all;
-use ringwall_policy::Name;
+use ringwall_policy::{Name, Policy};
 use ringwall_policy_file::{Input, Values, parse};
 use ringwall_protocol::{decode_ruleset, encode_ruleset};
 use serde_json::{Map, Value, json};
@@ -56,7 +56,8 @@ pub struct Inventory {
     pub controllers: Arc<[SocketAddr]>,
 }
 
-pub fn rulesets(content: &Content, inventory: &Inventory, now: Time) -> Result<Rulesets, Error> {
+/// Each node's ruleset, and the policy that all of them are of.
+pub fn rulesets(content: &Content, inventory: &Inventory, now: Time) -> Result<(Rulesets, Policy), Error> {
     let mut values = Values::default();
     for (name, value) in &content.values {
         values.bind(name, value, "a value of the revision");
@@ -79,7 +80,7 @@ pub fn rulesets(content: &Content, inventory: &Inventory, now: Time) -> Result<R
         let (bytes, _) = encode_ruleset(&ruleset);
         all.insert(agent.node.clone(), bytes.to_vec().into());
     }
-    Ok(all)
+    Ok((all, policy))
 }
 
 /// Names of the nodes in the policy's own files. Where these are wrong without the fleet's, that is told with them.

@@ -109,6 +109,9 @@ impl Core {
                 node.former = Some(before);
             }
         }
+        if state == State::Confirmed {
+            self.look_again(name);
+        }
         self.observe(Observed::Progress { node: name.clone(), number, state });
     }
 }

@@ -16,6 +16,7 @@
 mod delivery;
 mod list;
 mod lists;
+mod probes;
 mod session;
 mod waves;
 
@@ -28,12 +29,14 @@ use ringwall_protocol as protocol;
 use serde_json::json;
 
 pub use lists::{Accepted, Coverage, FEATURE as LISTS, LISTS_MAX, ListChange, NotListed, Unlisted};
+pub use probes::{Known, Path, target};
 pub use waves::Waves;
 
 use crate::agent::Agent;
 use crate::assignment;
 use crate::audit::Actor;
 use crate::change::{Observed, Write, Written};
+use crate::declared::Declared;
 use crate::event::NewEvent;
 use crate::id::{AgentId, AssignmentNumber, Digest, Epoch, NodeName, RevisionNumber};
 use crate::rollout::Rollout;
@@ -95,6 +98,8 @@ pub enum Event {
     /// All nodes' rulesets of a revision, compiled and proved. Once a rollout of the revision is done,
     /// `is_rolled_out`, nodes get theirs at once; those that lose something by it, `narrowed`, after the others.
     Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, narrowed: BTreeSet<NodeName>, is_rolled_out: bool },
+    /// The paths of what is wanted, which are probed from now on.
+    Declared(Arc<Declared>),
     /// A rollout of what is wanted, in the waves that [`Core::waves`] made; it is kept already.
     Began { rollout: Rollout, window: u32 },
     /// Done when the step before is kept.
@@ -185,6 +190,7 @@ pub struct Core {
     /// The wave that was given out last, and when.
     wave_began: Option<(usize, Time)>,
     writes: BTreeMap<WriteId, Pending>,
+    probes: probes::Probes,
     /// The store could not keep something: nothing more is asked of it until the next tick.
     is_stalled: bool,
     last_write: u64,
@@ -210,6 +216,7 @@ impl Core {
             tried: BTreeMap::new(),
             wave_began: None,
             writes: BTreeMap::new(),
+            probes: probes::Probes::default(),
             is_stalled: false,
             last_write: 0,
             now,
@@ -252,6 +259,8 @@ impl Core {
                 self.lists.forget_own();
                 self.wanted = Some(Wanted { revision, rulesets, digests, narrowed, is_rolled_out });
             }
+            Event::Declared(declared) if self.rollout.as_ref().is_some_and(|rollout| rollout.revision != declared.revision) => {}
+            Event::Declared(declared) => self.declare(declared),
             Event::Began { rollout, window } => self.began(rollout, window),
             Event::Ordered { actor, command } => self.commands.push_back((actor, command)),
             Event::Written { id, result } => self.written(id, result),
@@ -262,7 +271,9 @@ impl Core {
             }
         }
         if !is_beat {
+            self.go_on_probing();
             self.advance();
+            self.probe();
         }
         std::mem::take(&mut self.actions)
     }

@@ -23,6 +23,8 @@ pub(super) struct Session {
     heard: Time,
     said: Time,
     beats: u64,
+    /// Its agent can be an end of probes.
+    probes: bool,
     takes_lists: bool,
 }
 
@@ -71,8 +73,9 @@ impl Core {
             self.end(older);
         }
         let time = u64::try_from(self.now.as_second()).unwrap_or(0);
+        let probes = hello.features.iter().any(|feature| feature == protocol::PROBES);
         let takes_lists = hello.features.iter().any(|feature| feature == super::lists::FEATURE);
-        self.sessions.insert(id, Session { agent, node: node.clone(), heard: self.now, said: self.now, beats: 0, takes_lists });
+        self.sessions.insert(id, Session { agent, node: node.clone(), heard: self.now, said: self.now, beats: 0, probes, takes_lists });
         self.nodes.entry(node.clone()).or_default().session = Some(id);
         self.send(id, ToAgent::Welcome(Welcome { version, epoch: self.epoch.0, session, time, heartbeat: HEARTBEAT }));
         self.notice(agent, hello);
@@ -95,6 +98,9 @@ impl Core {
         }
         if standing == Standing::Approved && newest > hello.taken {
             self.deliver(&node);
+        }
+        if probes {
+            self.look_again(&node);
         }
     }
 
@@ -141,13 +147,16 @@ impl Core {
             ToController::Refusal(protocol::Refusal { what: protocol::Refused::List(list), reason, detail }) => {
                 self.not_listed(id, &node, &list, reason, &detail);
             }
-            // Orders and probes: nothing waits for their answers yet.
-            ToController::Refusal(_) | ToController::Observations { .. } => {}
+            ToController::Observations { id: order, observations } => self.observed(id, order, &observations),
+            ToController::Refusal(protocol::Refusal { what: protocol::Refused::Probes(order), detail, .. }) => self.probes_refused(id, order, &detail),
+            // Orders: nothing waits for their answers yet.
+            ToController::Refusal(_) => {}
         }
     }
 
     pub(super) fn gone(&mut self, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
+        self.no_end(id);
         if let Some(node) = self.nodes.get_mut(&session.node).filter(|node| node.session == Some(id)) {
             node.session = None;
         }
@@ -187,6 +196,10 @@ impl Core {
     fn session_of(&self, agent: AgentId) -> Option<SessionId> {
         let id = self.nodes.get(&self.agents.get(&agent)?.node)?.session?;
         self.sessions.get(&id).is_some_and(|session| session.agent == agent).then_some(id)
+    }
+
+    pub(super) fn can_probe(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.probes)
     }
 
     /// Whether the agent at the other end gets anything.

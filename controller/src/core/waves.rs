@@ -79,6 +79,7 @@ impl Core {
         self.given.clear();
         self.attempts.clear();
         self.is_resumed = false;
+        self.forget_wave();
         self.rollout = Some(rollout);
     }
 
@@ -200,27 +201,39 @@ impl Core {
             };
             let is_there = node.is_some_and(|node| node.session.is_some());
             match &newest.state {
-                Progress::Confirmed => ended.push((name, newest.number, Ok(()))),
+                Progress::Confirmed => ended.push((name.clone(), newest.number, Ok(()))),
                 Progress::Refused(why) | Progress::Fell(why) => {
                     failed.get_or_insert_with(|| format!("{name}: {why}"));
-                    ended.push((name, newest.number, Err(why)));
+                    ended.push((name.clone(), newest.number, Err(why.clone())));
                 }
                 // It may still come back within its window; what it does later counts for itself.
                 Progress::Sent | Progress::Trial => open |= is_there || !self.is_late(wave),
             }
         }
         if !to_give.is_empty() {
+            if !self.is_probed_before(wave) {
+                return;
+            }
             self.wave_began = Some((wave, self.now));
             return self.assign(to_give);
         }
         if open && failed.is_none() {
             return;
         }
+        let mut broken = Vec::new();
+        if failed.is_none() {
+            match self.is_probed_after(wave) {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err((reason, ends))) => (failed, broken) = (Some(reason), ends),
+            }
+        }
+        let Some(rollout) = &self.rollout else { return };
         let mut results = rollout.results.clone();
         results.resize(results.len().max(wave + 1), BTreeMap::new());
         for (name, assignment, result) in ended {
-            let result = result.map_err(String::clone);
-            results[wave].entry(name.clone()).or_insert(Outcome { assignment, result, at: self.now });
+            let result = if broken.contains(&name) { Err(failed.clone().unwrap_or_default()) } else { result };
+            results[wave].entry(name).or_insert(Outcome { assignment, result, at: self.now });
         }
         let next = match failed {
             Some(reason) => State::RollingBack { reason },

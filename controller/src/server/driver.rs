@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ringwall_policy::Policy;
 use ringwall_protocol::Place;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use crate::assignment::{self, Assignment};
@@ -17,6 +18,7 @@ use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
 use super::stream::Outgoing;
 use crate::core::{Accepted, Action, Command, Core, Coverage, Denied, Event, Kept, ListChange, NotListed, Rows, SessionId, Waves};
+use crate::declared::Declared;
 use crate::event::NewEvent;
 use crate::id::{AgentId, ListName, NodeName, RevisionNumber};
 use crate::revision::Content;
@@ -297,13 +299,13 @@ impl<S: Store> Control<S> {
         if let Some(revision) = active {
             // Begun before this controller was started: what it brings is not known yet.
             if wanted != active {
-                let rulesets = self.compile(revision, |_| ()).await?;
+                let rulesets = self.compile_and_declare(revision).await?;
                 self.told(Told::Event(Event::Wanted { revision, rulesets, narrowed: BTreeSet::new(), is_rolled_out: false })).await?;
             }
             return Ok(());
         }
         let Some(revision) = self.rolled_out().await? else { return Ok(()) };
-        let rulesets = Arc::new(self.compile(revision, |_| ()).await?);
+        let rulesets = Arc::new(self.compile_and_declare(revision).await?);
         let changed = {
             let rulesets = rulesets.clone();
             self.look(move |core| rulesets.iter().filter_map(|(name, after)| Some((name.clone(), core.enforced(name)?, after.clone()))).filter(|(_, before, after)| before != after).collect::<Vec<_>>())
@@ -334,6 +336,23 @@ impl<S: Store> Control<S> {
     }
 
     async fn compile(&self, revision: RevisionNumber, change: impl FnOnce(&mut Inventory)) -> Result<Rulesets, ControlError> {
+        Ok(self.compile_with(revision, change, |_| ()).await?.0)
+    }
+
+    /// The same of what is wanted from now on: its paths are probed.
+    async fn compile_and_declare(&self, revision: RevisionNumber) -> Result<Rulesets, ControlError> {
+        let now = (self.clock)();
+        let (rulesets, declared) = self.compile_with(revision, |_| (), move |policy| Declared::of(revision, policy, now)).await?;
+        self.told(Told::Event(Event::Declared(declared.into()))).await?;
+        Ok(rulesets)
+    }
+
+    async fn compile_with<T: Send + 'static>(
+        &self,
+        revision: RevisionNumber,
+        change: impl FnOnce(&mut Inventory),
+        also: impl FnOnce(&Policy) -> T + Send + 'static,
+    ) -> Result<(Rulesets, T), ControlError> {
         let content = {
             let mut read = self.store.read().await?;
             let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
@@ -354,8 +373,11 @@ impl<S: Store> Control<S> {
         };
         change(&mut inventory);
         let now = (self.clock)();
-        let compiled = tokio::task::spawn_blocking(move || rulesets::rulesets(&content, &inventory, now)).await;
-        Ok(compiled.map_err(|_| ControlError::Ending)??)
+        let compiled = tokio::task::spawn_blocking(move || {
+            let (rulesets, policy) = rulesets::rulesets(&content, &inventory, now)?;
+            Ok::<_, rulesets::Error>((rulesets, also(&policy)))
+        });
+        Ok(compiled.await.map_err(|_| ControlError::Ending)??)
     }
 
     /// Brings a revision to all nodes that don't have it, wave by wave.
@@ -372,7 +394,7 @@ impl<S: Store> Control<S> {
     }
 
     async fn begin(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
-        let (rulesets, window) = (self.compile(revision, |_| ()).await?, waves.window);
+        let (rulesets, window) = (self.compile_and_declare(revision).await?, waves.window);
         self.told(Told::Event(Event::Wanted { revision, rulesets, narrowed: BTreeSet::new(), is_rolled_out: false })).await?;
         let (revision, waves) = self.look(move |core| core.waves(&waves)).await?.ok_or(ControlError::NoRevision(revision))?;
         if waves.is_empty() {

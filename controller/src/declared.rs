@@ -1,0 +1,54 @@
+//! The paths that a revision declares between the fleet's nodes, as probes.
+//!
+//! In: a revision's policy with the fleet in it. Out: what to probe, and the place of each rule in the policy's files. Never: more
+//! than one controller can look after; of more, some stand for all, and their number is told.
+
+use std::collections::BTreeMap;
+
+use ringwall_analysis::probes::{self, Case, Denied, Machine, Matrix, Options, decider, rule_place, rule_text};
+use ringwall_policy::{Policy, RuleId};
+use ringwall_probe::Trace;
+
+use crate::id::{NodeName, RevisionNumber};
+use crate::time::Time;
+
+/// About so many paths are looked after.
+const PATHS_MAX: usize = 50_000;
+/// Flows that no rule allows, of each pair of nodes and family.
+const DENIED: usize = 4;
+
+#[derive(Clone, Debug)]
+pub struct Declared {
+    pub revision: RevisionNumber,
+    pub machines: Vec<Machine>,
+    /// The machines' names, where these are names of nodes.
+    pub nodes: Vec<Option<NodeName>>,
+    pub matrix: Matrix,
+    /// What decides each case by the policy's meaning, with file and line.
+    pub rules: Vec<String>,
+    places: BTreeMap<RuleId, String>,
+}
+
+impl Declared {
+    pub fn of(revision: RevisionNumber, policy: &Policy, now: Time) -> Self {
+        // There are no vantages beside the nodes, so that none can have another's address.
+        let machines = probes::machines(policy, &[]).unwrap_or_default();
+        let nodes = machines.iter().map(|machine| machine.name.parse().ok()).collect();
+        let now = u64::try_from(now.as_second()).unwrap_or(0);
+        let options = Options { denied: Denied::Some(DENIED), seed: revision.0, nonce: now, now, tls: Vec::new(), most: PATHS_MAX };
+        let matrix = probes::matrix(policy, &machines, &options);
+        let rules = matrix.cases.iter().map(|case| rule_text(policy, &case.reason)).collect();
+        let places = policy.rules.iter().map(|rule| (rule.id.clone(), rule_place(policy, &rule.id))).collect();
+        Self { revision, machines, nodes, matrix, rules, places }
+    }
+
+    /// The nodes at an end of a case.
+    pub fn ends<'a>(&'a self, case: &'a Case) -> impl Iterator<Item = &'a NodeName> {
+        case.sources.iter().chain(&case.destinations).filter_map(|machine| self.nodes[*machine].as_ref())
+    }
+
+    /// The destination's kernel's word, in the policy's.
+    pub fn decided_by(&self, trace: &Trace) -> String {
+        decider(trace, |id| self.places.get(id).cloned().unwrap_or_else(|| id.to_string()))
+    }
+}
