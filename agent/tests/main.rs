@@ -1,5 +1,7 @@
 //! The tests of this crate as one program: each one more would hold all libraries again.
 
+mod damage;
+mod doctor;
 mod fleet;
 mod identity;
 mod membership;

@@ -3,7 +3,7 @@
 
 #[path = "../../node/tests/namespace.rs"]
 #[allow(dead_code, reason = "it is shared with the kernel's tests")]
-mod namespace;
+pub mod namespace;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Nothing but the floor: loopback among it.
-fn ruleset() -> Ruleset {
+pub fn ruleset() -> Ruleset {
     Ruleset {
         node: "vault-1".into(),
         audit: false,
@@ -51,7 +51,7 @@ fn ruleset() -> Ruleset {
     }
 }
 
-fn assignment(number: u64) -> Assignment {
+pub fn assignment(number: u64) -> Assignment {
     let (ruleset, digest) = encode_ruleset(&ruleset());
     Assignment {
         place: Place { epoch: 1, number },
@@ -66,10 +66,10 @@ fn assignment(number: u64) -> Assignment {
 
 /// What the controller of these tests sends on each session, and what it heard.
 #[derive(Clone)]
-struct Told {
+pub struct Told {
     sends: Vec<wire::ToAgent>,
     /// With the number of the connection.
-    heard: Arc<Mutex<Vec<(u32, ToController)>>>,
+    pub heard: Arc<Mutex<Vec<(u32, ToController)>>>,
     confirmed: Arc<Mutex<Vec<(u32, Confirm)>>>,
     connection: u32,
 }
@@ -107,7 +107,7 @@ impl Fleet for Told {
 }
 
 /// A controller on loopback until the set is dropped, and the way to it.
-async fn controller(told: Told) -> (JoinSet<()>, Controller) {
+pub async fn controller(told: Told) -> (JoinSet<()>, Controller) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["controller".to_owned()]).unwrap().self_signed(&key).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -141,14 +141,14 @@ async fn controller(told: Told) -> (JoinSet<()>, Controller) {
     (tasks, Controller { addresses, name: ServerName::try_from("controller").unwrap(), tls: Arc::new(client) })
 }
 
-fn told(sends: Vec<wire::ToAgent>) -> Told {
+pub fn told(sends: Vec<wire::ToAgent>) -> Told {
     Told { sends, heard: Arc::default(), confirmed: Arc::default(), connection: 0 }
 }
 
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ringwall-agent-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a folder");
         Self(path)
@@ -162,7 +162,7 @@ impl Drop for Folder {
 }
 
 /// An agent whose identity is there already.
-fn start(folder: &Folder) -> Shell {
+pub fn start(folder: &Folder) -> Shell {
     let (identity, mut asked) = channel::<Action>(4);
     let settings = Settings {
         folder: folder.0.clone(),
@@ -183,7 +183,7 @@ fn start(folder: &Folder) -> Shell {
     shell
 }
 
-async fn until(shell: &mut Shell, mut done: impl FnMut(&Shell) -> bool) {
+pub async fn until(shell: &mut Shell, mut done: impl FnMut(&Shell) -> bool) {
     let turns = async {
         while !done(shell) {
             // What the controller hears is no event of the agent's.
@@ -193,12 +193,12 @@ async fn until(shell: &mut Shell, mut done: impl FnMut(&Shell) -> bool) {
     tokio::time::timeout(Duration::from_secs(60), turns).await.expect("it comes to that");
 }
 
-fn kernel(folder: &Folder) -> Kernel {
+pub fn kernel(folder: &Folder) -> Kernel {
     let (nft, mut netfilter) = (nft(), netfilter());
     Hands { nft: &nft, netfilter: &mut netfilter, folder: &folder.0, read: edge::ruleset, now: 0 }.kernel().expect("the kernel")
 }
 
-fn run(test: impl AsyncFnOnce() + Send) {
+pub fn run(test: impl AsyncFnOnce() + Send) {
     in_namespace(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(test());

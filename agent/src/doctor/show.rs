@@ -8,7 +8,7 @@ use super::{Enforced, Facts, Finding, Identity, Reached, time};
 
 /// The command of an operator's that opens a service on a node, in the controller's own store.
 pub(super) fn opens(node: &str, service: &str) -> String {
-    format!("ringwall node set {node} hosts '{{\"services\": [\"{service}\"], \"from\": [\"GROUP\"]}}'")
+    format!("ringwall node hosts {node} --services {service} --from GROUP (all that it hosts in one command)")
 }
 
 /// What stands where, then what was found.

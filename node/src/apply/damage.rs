@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::state::{History, State, StateError};
+use super::state::{History, State, StateError, generations, record};
 
 /// `NAME.damaged`; an older one of that name gives way.
 const ASIDE: &str = "damaged";
@@ -41,11 +41,16 @@ pub fn damaged(folder: &Path) -> Vec<StateError> {
     let mut found = Vec::new();
     let history = History::read(folder).map_err(|error| found.push(error)).ok();
     found.extend(History::taken_in(folder).err());
-    if let Some(history) = history
-        && let Some(confirmed) = history.confirmed()
-    {
-        found.extend(history.record(confirmed).err());
-        found.extend(history.boot(confirmed).err());
+    match history.as_ref().and_then(History::confirmed) {
+        Some(confirmed) => {
+            found.extend(record(folder, confirmed).err());
+            found.extend(history.and_then(|history| history.boot(confirmed).err()));
+        }
+        // Any of them may be what was confirmed. One without a record was never loaded.
+        None => found.extend(generations(folder).into_iter().filter_map(|generation| match record(folder, generation) {
+            Err(error @ (StateError::Damaged { .. } | StateError::Schema { .. })) => Some(error),
+            _ => None,
+        })),
     }
     found
 }

@@ -190,14 +190,14 @@ pub fn records(folder: &Path) -> impl Iterator<Item = Record> {
 }
 
 /// The generations that have a folder, newest first.
-fn generations(folder: &Path) -> Vec<Generation> {
+pub(super) fn generations(folder: &Path) -> Vec<Generation> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let mut generations: Vec<_> = names.filter_map(|name| Generation::of_name(name.to_str()?)).collect();
     generations.sort_unstable_by(|a, b| b.cmp(a));
     generations
 }
 
-fn record(folder: &Path, generation: Generation) -> Result<Record, StateError> {
+pub(super) fn record(folder: &Path, generation: Generation) -> Result<Record, StateError> {
     let path = folder.join(generation.to_string()).join("record.json");
     damage::read(path, Record::SCHEMA)?.ok_or(StateError::NoRecord(generation))
 }

@@ -49,7 +49,7 @@ pub fn missing(nft: &Nft) -> Option<Vec<Missing>> {
 }
 
 fn try_all(nft: &Nft) -> Vec<Missing> {
-    let tried = |table: &str, content: &str| nft.load(&format!("table inet {table} {{ {content} }}\n")).err();
+    let tried = |table: &str, content: &str| nft.load(&format!("table inet {table} {{\n{content}\n}}\n")).err();
     let of = |(at, (feature, by, content)): (usize, &(&str, &'static str, &str))| {
         let error = tried(&format!("t{at}"), content)?;
         Some(Missing { feature: (*feature).into(), by, said: error.to_string() })
