@@ -30,11 +30,19 @@ pub struct Settings {
     /// How long the destination watches for these probes, in milliseconds; its marks in the kernel
     /// end by themselves after that, whatever becomes of the process.
     pub life_ms: u64,
+    /// Whether the destination puts listeners where nobody listens. Without them no program's port is ever taken, and the
+    /// kernel's word alone says what arrived.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub listens: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timeout_ms: 1_000, retries: 1, parallel: 8_192, life_ms: 300_000 }
+        Self { timeout_ms: 1_000, retries: 1, parallel: 8_192, life_ms: 300_000, listens: true }
     }
 }
 

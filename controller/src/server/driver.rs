@@ -17,7 +17,7 @@ use crate::assignment::{self, Assignment};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
 use super::stream::Outgoing;
-use crate::core::{Accepted, Action, Command, Core, Coverage, Denied, Event, Kept, ListChange, NotListed, Rows, SessionId, Waves};
+use crate::core::{Accepted, Action, Command, Core, Coverage, Denied, Event, Kept, ListChange, NotListed, Path, Rows, SessionId, Waves};
 use crate::declared::Declared;
 use crate::event::NewEvent;
 use crate::id::{AgentId, ListName, NodeName, RevisionNumber};
@@ -358,15 +358,20 @@ impl<S: Store> Control<S> {
             let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
             read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?
         };
-        self.compile_content(content, change).await
+        self.compile_content(content, change, also).await
     }
 
     /// Whether a policy that is no revision yet compiles with the fleet as it is.
     pub async fn check(&self, content: Content) -> Result<(), ControlError> {
-        self.compile_content(content, |_| ()).await.map(drop)
+        self.compile_content(content, |_| (), |_| ()).await.map(drop)
     }
 
-    async fn compile_content(&self, content: Content, change: impl FnOnce(&mut Inventory)) -> Result<Rulesets, ControlError> {
+    async fn compile_content<T: Send + 'static>(
+        &self,
+        content: Content,
+        change: impl FnOnce(&mut Inventory),
+        also: impl FnOnce(&Policy) -> T + Send + 'static,
+    ) -> Result<(Rulesets, T), ControlError> {
         let mut inventory = {
             let mut read = self.store.read().await?;
             Inventory { agents: read.agents().await?, settings: read.settings().await?, controllers: self.controllers.clone() }
@@ -431,6 +436,16 @@ impl<S: Store> Control<S> {
             return Err(ControlError::NoRollout);
         }
         self.told(Told::Event(Event::Ordered { actor, command })).await
+    }
+
+    /// What is declared, and what is known of each path, as they are now; `None` before anything is rolled out.
+    pub async fn paths<T: Send + 'static>(&self, look: impl FnOnce(&Declared, &[Path]) -> T + Send + 'static) -> Result<Option<T>, ControlError> {
+        self.look(|core| core.paths().map(|(declared, paths)| look(declared, paths))).await
+    }
+
+    /// Looks at a node's paths at once.
+    pub async fn look_again(&self, node: NodeName) -> Result<(), ControlError> {
+        self.told(Told::Event(Event::LookAgain(node))).await
     }
 
     pub async fn connected(&self) -> Result<BTreeSet<NodeName>, ControlError> {

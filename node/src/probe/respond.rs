@@ -103,7 +103,8 @@ impl<R: FnMut(DestinationLine) -> io::Result<()>> Responder<R> {
         let places: BTreeSet<Place> = plan.probes.iter().map(place).collect();
         for place in places {
             let (destination, protocol, port) = place;
-            let state = match open(place) {
+            let is_ours_to_take = plan.settings.listens || !Protocol(protocol).has_ports();
+            let state = match if is_ours_to_take { open(place) } else { Err(io::Error::other("ports are left to programs")) } {
                 // With net.ipv4.ip_nonlocal_bind any address can be bound.
                 _ if !here.contains(&destination) => Listener::Elsewhere,
                 Ok(Some(socket)) => {

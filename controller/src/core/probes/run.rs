@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use super::super::SessionId;
 use crate::time::Time;
 
-/// How probes are sent.
-const SETTINGS: Settings = Settings { timeout_ms: 1_000, retries: 1, parallel: 1_024, life_ms: 90_000 };
+/// How probes are sent. They go on for ever: a listener would now and then be in the way of a program that starts.
+const SETTINGS: Settings = Settings { timeout_ms: 1_000, retries: 1, parallel: 1_024, life_ms: 90_000, listens: false };
 /// For an agent to begin, or to end, what it was told.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Two tries, each sent twice, each waited for a second: what nobody answers.
