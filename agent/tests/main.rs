@@ -7,3 +7,4 @@ mod identity;
 mod membership;
 mod rig;
 mod session;
+mod simulation;

@@ -59,6 +59,7 @@ impl Checks {
     }
 
     /// By order.
+    #[allow(dead_code, reason = "a fleet's simulation orders nobody's rules away")]
     pub fn removed(&mut self) {
         self.confirmed = None;
     }
