@@ -3,9 +3,12 @@
 //! In and out: shapes alone. Never: which step is next.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::Span;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +21,14 @@ pub struct StartRollout {
     #[serde(default = "ten")]
     #[schema(default = json!([10]), max_items = 20)]
     pub percents: Vec<u8>,
+    /// How long the new rules are on trial on each node, at least 5 s and at most an hour.
+    #[serde(default = "a_minute")]
+    #[schema(default = "60s")]
+    pub window: Span,
+}
+
+fn a_minute() -> Span {
+    Span::of(Duration::from_secs(60))
 }
 
 fn ten() -> Vec<u8> {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ringwall_api::{Reason, Rollout, RolloutState, Rollouts, StartRollout};
+use ringwall_api::{Reason, Rollout, RolloutState, Rollouts, Span, StartRollout};
 
 use super::client::Client;
 use super::{ServerArgs, document, plain};
@@ -46,6 +46,9 @@ enum Verb {
         /// Percent of the nodes in each wave after the first; the last has all others.
         #[arg(long, value_delimiter = ',', value_name = "PERCENT", default_value = "10", value_parser = clap::value_parser!(u8).range(1..=100))]
         waves: Vec<u8>,
+        /// How long each node has the new rules on trial, at least 5s and at most 1h.
+        #[arg(long, value_name = "DURATION", default_value = "60s")]
+        window: Span,
         /// Until it is over.
         #[arg(long)]
         wait: bool,
@@ -93,9 +96,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub fn rollout(args: RolloutArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     match args.verb {
-        Verb::Start { server, revision, canary, waves, wait, output } => {
+        Verb::Start { server, revision, canary, waves, window, wait, output } => {
             let client = server.client(terminal)?;
-            let rollout: Rollout = client.post("rollouts", &StartRollout { revision, canary, percents: waves })?;
+            let rollout: Rollout = client.post("rollouts", &StartRollout { revision, canary, percents: waves, window })?;
             let rollout = if wait { until_over(&client, rollout, terminal)? } else { rollout };
             print_rollout(&rollout, output)?;
             if !wait {

@@ -67,6 +67,11 @@ impl Core {
         wanted.digests.iter().filter(|(name, digest)| !has(name, digest)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Of them, those that are to have it by now: it is rolled out.
+    pub fn behind(&self) -> BTreeSet<NodeName> {
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.is_rolled_out) { self.outdated() } else { BTreeSet::new() }
+    }
+
     /// The revision that is wanted, and the nodes that don't have it yet, in waves.
     pub fn waves(&self, waves: &Waves) -> Option<(RevisionNumber, Vec<BTreeSet<NodeName>>)> {
         let wanted = self.wanted.as_ref()?;

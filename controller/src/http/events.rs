@@ -26,8 +26,8 @@ use crate::event::Event;
 use crate::id::{AccessId, AuditNumber, EventNumber};
 use crate::store::{self, Read, Store as _};
 
-/// How often a stream looks for what is new.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often a stream looks whether its key is still good, while there is nothing new.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often a silent stream says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
 /// Events that wait for one reader, and that are read at a time.
@@ -84,13 +84,9 @@ type Sender = mpsc::Sender<Result<sse::Event, Infallible>>;
 
 /// Ends when the reader goes, when its key is good no longer, and when the store can't be read.
 async fn feed(inner: Inner, key: AccessId, mut after: u64, sender: Sender, _place: OwnedSemaphorePermit) {
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut news = inner.state.store.news();
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = sender.closed() => return,
-        }
+        news.mark_unchanged();
         let page = match look(&inner, key, after).await {
             Ok(Some(page)) => page,
             Ok(None) => return,
@@ -118,7 +114,12 @@ async fn feed(inner: Inner, key: AccessId, mut after: u64, sender: Sender, _plac
             }
         }
         if is_full {
-            ticks.reset_immediately();
+            continue;
+        }
+        tokio::select! {
+            _ = news.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = sender.closed() => return,
         }
     }
 }

@@ -54,6 +54,7 @@ pub async fn one(Reader(_): Reader, State(inner): Api, Path(node): Path<String>)
 /// By name.
 pub async fn nodes(inner: &Inner) -> Result<Vec<api::Node>, Refused> {
     let connected = inner.state.control.connected().await?;
+    let behind = inner.state.control.behind().await?;
     let mut read = inner.state.store.read().await?;
     let (agents, sightings, assignments) = (read.agents().await?, read.sightings().await?, read.assignments().await?);
     let wanted = Wanted::of(&read.rollouts(None, 100).await?);
@@ -73,6 +74,7 @@ pub async fn nodes(inner: &Inner) -> Result<Vec<api::Node>, Refused> {
         let is_connected = connected.contains(node);
         let is_in = agent.standing == Standing::Approved;
         let late = is_in.then(|| late(newest.get(node).copied(), is_connected, &wanted, node)).flatten();
+        let lacks = || (is_in && behind.contains(node)).then(|| "does not have yet what changed in the fleet since its revision".to_owned());
         api::Node {
             name: node.to_string(),
             agent: agent.id.to_string(),
@@ -83,7 +85,7 @@ pub async fn nodes(inner: &Inner) -> Result<Vec<api::Node>, Refused> {
             addresses: agent.addresses().iter().map(ToString::to_string).collect(),
             assignment: newest.get(node).map(|assignment| shape(assignment)),
             enforces: enforced.get(node).map(|assignment| shape(assignment)),
-            late,
+            late: late.or_else(lacks),
         }
     };
     let mut nodes: Vec<_> = agents.iter().filter(|agent| !agent.is_revoked()).map(of_agent).collect();

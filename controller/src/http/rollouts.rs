@@ -51,7 +51,9 @@ pub async fn start(
     if let Some(stranger) = canary.difference(&known).next() {
         return Err(Refused::missing("node", stranger));
     }
-    let waves = Waves { canary, percents: asked.percents, ..Waves::default() };
+    let window = u32::try_from(asked.window.duration().as_secs()).ok().filter(|window| ringwall_protocol::WINDOW.contains(window));
+    let window = window.ok_or_else(|| Refused::malformed(format!("`window` is within {:?} seconds", ringwall_protocol::WINDOW)))?;
+    let waves = Waves { canary, percents: asked.percents, window };
     let rollout = to_the_end(async move {
         let who = Actor::Access(key.id);
         Ok(inner.state.control.start_rollout(who, RevisionNumber(asked.revision), waves).await?)

@@ -448,6 +448,11 @@ impl<S: Store> Control<S> {
         self.told(Told::Event(Event::LookAgain(node))).await
     }
 
+    /// Nodes that don't have yet what is rolled out, with the fleet as it is now.
+    pub async fn behind(&self) -> Result<BTreeSet<NodeName>, ControlError> {
+        self.look(Core::behind).await
+    }
+
     pub async fn connected(&self) -> Result<BTreeSet<NodeName>, ControlError> {
         self.look(Core::connected_nodes).await
     }

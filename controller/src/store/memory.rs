@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::rows::Rows;
-use super::{Error, Keep, Read, Result, Store, apply};
+use super::{Error, Keep, Read, Result, Store, apply, has_event};
 use crate::access::Access;
 use crate::agent::{Agent, Sighting};
 use crate::assignment::{self, Assignment};
@@ -30,6 +30,7 @@ pub struct Memory {
     /// Replaced whole by each writer, so a snapshot is a pointer to what was.
     state: Mutex<Arc<State>>,
     keep: Keep,
+    news: watch::Sender<()>,
 }
 
 #[derive(Clone, Default)]
@@ -57,7 +58,7 @@ struct Assigned {
 
 impl Memory {
     pub fn new(keep: Keep) -> Self {
-        Self { state: Mutex::default(), keep }
+        Self { state: Mutex::default(), keep, news: watch::Sender::new(()) }
     }
 }
 
@@ -73,7 +74,14 @@ impl Store for Memory {
         let mut draft = state.clone();
         let written = apply::write(&mut draft, parts, self.keep).await?;
         *state = draft;
+        if has_event(&written) {
+            self.news.send_replace(());
+        }
         Ok(written)
+    }
+
+    fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 }
 

@@ -20,6 +20,8 @@ pub use error::{Error, Result};
 pub use memory::Memory;
 pub use sqlite::{Sqlite, backup, restore};
 
+use tokio::sync::watch;
+
 use crate::access::Access;
 use crate::agent::{Agent, Sighting};
 use crate::assignment::Assignment;
@@ -61,6 +63,13 @@ pub trait Store: Send + Sync + 'static {
     /// All parts or none. When it returns, a crash of the machine takes none of it. Writers wait for
     /// each other; readers wait for nobody. When the future is dropped, it is unknown which it was.
     fn write(&self, parts: Vec<Write>) -> impl Future<Output = Result<Vec<Written>>> + Send;
+
+    /// Changes whenever an event was written, after it can be read.
+    fn news(&self) -> watch::Receiver<()>;
+}
+
+fn has_event(written: &[Written]) -> bool {
+    written.iter().any(|written| matches!(written, Written::Event(_)))
 }
 
 /// The rows of one moment. Lists are in the order of their keys unless they say otherwise.

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use sqlx::{ConnectOptions as _, Connection as _};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::watch;
 
 pub use copy::{backup, restore};
 
 use self::rows::Transaction;
-use super::{Error, Keep, Result, Store, apply};
+use super::{Error, Keep, Result, Store, apply, has_event};
 use crate::change::{Write, Written};
 
 /// How long a writer waits for another process, a backup's first moment say.
@@ -34,6 +35,7 @@ pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     keep: Keep,
+    news: watch::Sender<()>,
     /// Held while the store is open; the kernel lets go of it, however the process ends.
     _lock: File,
 }
@@ -49,7 +51,7 @@ impl Sqlite {
         let writer = pool(1).connect_with(options.clone()).await?;
         schema::migrate(&mut *writer.acquire().await?).await?;
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-        Ok(Self { path: path.to_owned(), writer, readers, keep, _lock: lock })
+        Ok(Self { path: path.to_owned(), writer, readers, keep, news: watch::Sender::new(()), _lock: lock })
     }
 
     /// As [`backup`], of this store.
@@ -77,7 +79,14 @@ impl Store for Sqlite {
         let mut rows = Transaction(self.writer.begin_with("BEGIN IMMEDIATE").await?);
         let written = apply::write(&mut rows, parts, self.keep).await?;
         rows.0.commit().await?;
+        if has_event(&written) {
+            self.news.send_replace(());
+        }
         Ok(written)
+    }
+
+    fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 }
 
