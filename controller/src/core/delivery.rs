@@ -52,7 +52,7 @@ impl Core {
             (node.clone(), kept)
         }).collect();
         let new = all.into_iter().map(|(node, revision, ruleset)| NewAssignment { node, revision, ruleset }).collect();
-        let part = Write::Change(Audited { who: Actor::Controller, at: self.now, change: Change::Assign(new) });
+        let part = Write::Change(Audited { who: Actor::Controller, at: self.calendar, change: Change::Assign(new) });
         self.write(Pending::Assign(given), vec![part]);
     }
 

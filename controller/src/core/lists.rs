@@ -131,7 +131,7 @@ impl Core {
     ///
     /// What can't be listed is named, and the rest is taken.
     pub fn change_list(&mut self, now: Time, life: u64, change: ListChange) -> (Result<Accepted, NotListed>, Vec<Action>) {
-        self.now = now;
+        self.let_time_pass(now);
         let result = self.try_change_list(life, change);
         (result, std::mem::take(&mut self.actions))
     }

@@ -23,6 +23,7 @@ mod waves;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringwall_protocol as protocol;
@@ -60,6 +61,8 @@ pub const HEARTBEAT: u32 = 10;
 pub const WINDOW: u32 = 60;
 /// Beyond a trial's window, seconds until a node counts as late.
 const LATE: u64 = 30;
+/// Between two events no more time passes than this, whatever the calendar says.
+const GAP_MAX: Duration = Duration::from_secs(120);
 
 /// A node's newest assignment as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +199,10 @@ pub struct Core {
     /// The store could not keep something: nothing more is asked of it until the next tick.
     is_stalled: bool,
     last_write: u64,
+    /// The core's own time, for what it waits for: it begins with the calendar, and no jump of that is in it.
     now: Time,
+    /// As rows and people have it.
+    calendar: Time,
     actions: Vec<Action>,
 }
 
@@ -222,6 +228,7 @@ impl Core {
             is_stalled: false,
             last_write: 0,
             now,
+            calendar: now,
             actions: Vec::new(),
         };
         for (name, kept) in rows.assignments {
@@ -239,9 +246,15 @@ impl Core {
         core
     }
 
+    /// Ticks come each second. A calendar that goes back, or on by more than can have passed, was set.
+    fn let_time_pass(&mut self, calendar: Time) {
+        self.now = self.now.after(calendar.since(self.calendar).min(GAP_MAX));
+        self.calendar = calendar;
+    }
+
     /// Takes in what happened, and says what to do now, in this order.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
-        self.now = now;
+        self.let_time_pass(now);
         // Thousands of them come, and nothing follows from one.
         use protocol::{Ack, ToController};
         let is_beat = matches!(event, Event::Said { message: ToController::Heartbeat(_) | ToController::Ack(Ack::List(_)), .. });
@@ -323,7 +336,7 @@ impl Core {
     }
 
     fn observe(&mut self, what: Observed) {
-        let parts = vec![Write::Observed { at: self.now, what }];
+        let parts = vec![Write::Observed { at: self.calendar, what }];
         self.write(Pending::Observed, parts);
     }
 

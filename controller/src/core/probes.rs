@@ -45,8 +45,6 @@ const REST: Duration = Duration::from_secs(10);
 /// All paths are looked at again within so many runs, or this many at a time if they are few.
 const RUNS: usize = 60;
 const FEW: usize = 64;
-/// What was looked at so shortly before a wave need not be looked at again.
-const FRESH: Duration = Duration::from_secs(30);
 /// Single events of one run; of more changes their number is told.
 const EVENTS_MAX: usize = 100;
 
@@ -186,7 +184,7 @@ impl Core {
         self.tell(messages.unwrap_or_default());
         // What a wave waits for was of the ones before.
         if let Some((wave, Stage::Before | Stage::After)) = self.probes.wave {
-            self.queue_wave(wave, self.now);
+            self.queue_wave(wave);
         }
     }
 
@@ -308,7 +306,7 @@ impl Core {
             events.push(NewEvent { kind: "paths".into(), node: None, body: json!({ "changed": changed, "told": EVENTS_MAX }) });
         }
         if !events.is_empty() {
-            let parts = events.into_iter().map(|event| Write::Observed { at: self.now, what: Observed::Event(event) });
+            let parts = events.into_iter().map(|event| Write::Observed { at: self.calendar, what: Observed::Event(event) });
             self.write(super::Pending::Observed, parts.collect());
         }
     }
@@ -325,7 +323,7 @@ impl Core {
             Some((of, _)) if of == wave => {}
             _ => {
                 self.probes.wave = Some((wave, Stage::Before));
-                self.queue_wave(wave, self.now.before(FRESH));
+                self.queue_wave(wave);
                 return !self.probes.is_waited_for() && self.is_probed_before(wave);
             }
         }
@@ -338,7 +336,7 @@ impl Core {
         match self.probes.wave {
             Some((of, Stage::Given)) if of == wave => {
                 self.probes.wave = Some((wave, Stage::After));
-                self.queue_wave(wave, self.now);
+                self.queue_wave(wave);
             }
             Some((of, Stage::After)) if of == wave => {}
             // Begun before this controller was started: nobody knows what worked.
@@ -376,14 +374,12 @@ impl Core {
         nodes.is_some_and(|nodes| declared.ends(case).any(|end| nodes.contains(end)))
     }
 
-    /// The declared paths of a wave's nodes that were not looked at since then, and can be.
-    fn queue_wave(&mut self, wave: usize, since: Time) {
+    /// The declared paths of a wave's nodes that can be looked at.
+    fn queue_wave(&mut self, wave: usize) {
         let Some(declared) = self.probes.declared.clone() else { return };
         self.probes.urgent.clear();
-        for (place, (case, path)) in declared.matrix.cases.iter().zip(&self.probes.paths).enumerate() {
-            let is_fresh = path.is_looked && !path.is_doubtful && path.looked.is_some_and(|looked| looked >= since && looked < self.now);
-            let is_due = case.declared && case.expectation.open && !is_fresh;
-            if is_due && self.is_in_wave(&declared, case, wave) && self.has_vantage(&declared, case) {
+        for (place, case) in declared.matrix.cases.iter().enumerate() {
+            if case.declared && case.expectation.open && self.is_in_wave(&declared, case, wave) && self.has_vantage(&declared, case) {
                 self.probes.urgent.push_back(place);
             }
         }
@@ -532,7 +528,7 @@ impl Expected {
                     Some(has) => {
                         let Some(ruleset) = self.ruleset(has) else { continue };
                         all &= !ruleset.audit;
-                        open &= ruleset.audit || accepts(ruleset, way, case, core.now);
+                        open &= ruleset.audit || accepts(ruleset, way, case, core.calendar);
                     }
                 }
             }

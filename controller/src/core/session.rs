@@ -72,7 +72,7 @@ impl Core {
         if let Some(older) = self.nodes.get(&node).and_then(|node| node.session) {
             self.end(older);
         }
-        let time = u64::try_from(self.now.as_second()).unwrap_or(0);
+        let time = u64::try_from(self.calendar.as_second()).unwrap_or(0);
         let probes = hello.features.iter().any(|feature| feature == protocol::PROBES);
         let takes_lists = hello.features.iter().any(|feature| feature == super::lists::FEATURE);
         self.sessions.insert(id, Session { agent, node: node.clone(), heard: self.now, said: self.now, beats: 0, probes, takes_lists });
@@ -116,7 +116,7 @@ impl Core {
         self.observe(Observed::Seen { agent, facts: Some(facts) });
         if is_new {
             let change = Change::Report { agent, addresses: addresses.clone() };
-            let part = Write::Change(Audited { who: Actor::Agent(agent), at: self.now, change });
+            let part = Write::Change(Audited { who: Actor::Agent(agent), at: self.calendar, change });
             self.write(super::Pending::Report { agent, addresses }, vec![part]);
         }
     }

@@ -111,9 +111,9 @@ impl Core {
         if self.is_writing() {
             return;
         }
-        let Ok(next) = rollout.with(state.clone(), results.clone(), self.now) else { return };
+        let Ok(next) = rollout.with(state.clone(), results.clone(), self.calendar) else { return };
         let change = Change::StepRollout { rollout: rollout.number, state, results };
-        let part = Write::Change(Audited { who, at: self.now, change });
+        let part = Write::Change(Audited { who, at: self.calendar, change });
         self.write(Pending::Step(Box::new(next)), vec![part]);
     }
 
@@ -238,7 +238,7 @@ impl Core {
         results.resize(results.len().max(wave + 1), BTreeMap::new());
         for (name, assignment, result) in ended {
             let result = if broken.contains(&name) { Err(failed.clone().unwrap_or_default()) } else { result };
-            results[wave].entry(name).or_insert(Outcome { assignment, result, at: self.now });
+            results[wave].entry(name).or_insert(Outcome { assignment, result, at: self.calendar });
         }
         let next = match failed {
             Some(reason) => State::RollingBack { reason },
