@@ -402,6 +402,34 @@ fn the_first_wave_is_one_node_and_those_that_are_away_come_last() {
     assert!(Waves::default().of(&BTreeSet::new(), &connected).is_empty());
 }
 
+/// A calendar that is set back by a day, or on, changes nothing of what is waited for.
+#[test]
+fn a_wave_waits_for_who_is_away_by_no_calendar() {
+    for jump in [-86_400, 86_400] {
+        let mut world = World::new(1, 2);
+        world.is_rough = false;
+        world.connect(&name(0));
+        world.roll(1, "first");
+        let is_done = |world: &World| world.core.rollout().is_none();
+        let mut seconds = 0;
+        while !is_done(&world) {
+            if seconds == 30 {
+                world.now = Time::from_millisecond(world.now.as_millisecond() + jump * 1000);
+            }
+            world.now = world.now.after(Duration::from_secs(1));
+            world.step(Event::Tick);
+            for _ in 0..4 {
+                world.act(&name(0));
+                world.store_one();
+            }
+            seconds += 1;
+            assert!(seconds < 120, "it waits for {:?}", world.core.rollout());
+        }
+        assert!(seconds > 5, "who is away gets some time");
+        assert_eq!(world.core.outdated(), [name(1)].into(), "and is named");
+    }
+}
+
 #[test]
 fn who_is_revoked_is_told_and_let_go() {
     let mut world = World::new(1, 2);
