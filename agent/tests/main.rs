@@ -5,6 +5,7 @@ mod doctor;
 mod fleet;
 mod identity;
 mod membership;
+mod probes;
 mod rig;
 mod session;
 mod simulation;
