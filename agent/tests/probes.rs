@@ -107,7 +107,7 @@ async fn the_matrix_of_three_nodes_is_right_and_a_path_that_changes_is_an_event(
 
     // Somebody else's table closes a path: both ends, the rule and the table are named.
     fleet.rig.nft("db-1", &[DROP]);
-    fleet.running.control.look_again("db-1".parse().expect("a name")).await.expect("an answer");
+    fleet.running.control.look_again(Some("db-1".parse().expect("a name"))).await.expect("an answer");
     fleet.rig.until("it is an event", async |_| (!fleet.events().await.is_empty()).then_some(())).await;
     let events = fleet.events().await;
     let event = &events[0];

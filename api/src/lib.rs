@@ -10,6 +10,7 @@ mod access;
 mod agent;
 mod fleet;
 mod log;
+mod path;
 mod problem;
 mod revision;
 mod rollout;
@@ -21,6 +22,7 @@ pub use access::{AccessKey, AccessKeys, CreateAccessKey, CreatedAccessKey, Scope
 pub use agent::{Agent, Agents, Assignment, AssignmentState, Node, Nodes, Place, SetPlace, Standing};
 pub use fleet::{Fleet, Reason};
 pub use log::{Actor, AuditEntry, AuditPage, Event, EventPage};
+pub use path::{Conclusion, Disposition, Expected, NotProbed, Path, PathCounts, Paths};
 pub use problem::{Code, Problem};
 pub use revision::{CommitRevision, Content, Outdated, Revision, Revisions, Source};
 pub use rollout::{Outcome, Rollout, RolloutState, Rollouts, StartRollout, Wave};

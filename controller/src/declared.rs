@@ -47,8 +47,13 @@ impl Declared {
         case.sources.iter().chain(&case.destinations).filter_map(|machine| self.nodes[*machine].as_ref())
     }
 
+    /// A rule's id, with file and line.
+    pub fn rule(&self, id: &RuleId) -> String {
+        self.places.get(id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
     /// The destination's kernel's word, in the policy's.
     pub fn decided_by(&self, trace: &Trace) -> String {
-        decider(trace, |id| self.places.get(id).cloned().unwrap_or_else(|| id.to_string()))
+        decider(trace, |id| self.rule(id))
     }
 }

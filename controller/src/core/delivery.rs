@@ -110,7 +110,7 @@ impl Core {
             }
         }
         if state == State::Confirmed {
-            self.look_again(name);
+            self.look_again(Some(name));
         }
         self.observe(Observed::Progress { node: name.clone(), number, state });
     }

@@ -103,8 +103,8 @@ pub enum Event {
     Wanted { revision: RevisionNumber, rulesets: BTreeMap<NodeName, Arc<[u8]>>, narrowed: BTreeSet<NodeName>, is_rolled_out: bool },
     /// The paths of what is wanted, which are probed from now on.
     Declared(Arc<Declared>),
-    /// All that is known of a node's paths may be wrong.
-    LookAgain(NodeName),
+    /// What is known of a node's paths may be wrong; without a node, of all.
+    LookAgain(Option<NodeName>),
     /// A rollout of what is wanted, in the waves that [`Core::waves`] made; it is kept already.
     Began { rollout: Rollout, window: u32 },
     /// Done when the step before is kept.
@@ -276,7 +276,7 @@ impl Core {
             }
             Event::Declared(declared) if self.rollout.as_ref().is_some_and(|rollout| rollout.revision != declared.revision) => {}
             Event::Declared(declared) => self.declare(declared),
-            Event::LookAgain(node) => self.look_again(&node),
+            Event::LookAgain(node) => self.look_again(node.as_ref()),
             Event::Began { rollout, window } => self.began(rollout, window),
             Event::Ordered { actor, command } => self.commands.push_back((actor, command)),
             Event::Written { id, result } => self.written(id, result),

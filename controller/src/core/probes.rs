@@ -75,16 +75,6 @@ pub struct Known {
     pub is_served: bool,
 }
 
-/// How far the matrix was looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub as_declared: usize,
-    pub not_as_declared: usize,
-    pub unknown: usize,
-    /// Those that nobody has looked at yet are unknown, too.
-    pub not_looked_at: usize,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     declared: Option<Arc<Declared>>,
@@ -213,10 +203,10 @@ impl Core {
     }
 
     /// A node is there again, or enforces something else: what is known of its paths may be wrong.
-    pub(super) fn look_again(&mut self, node: &NodeName) {
+    pub(super) fn look_again(&mut self, node: Option<&NodeName>) {
         let Some(declared) = &self.probes.declared else { return };
         for (case, path) in declared.matrix.cases.iter().zip(&mut self.probes.paths) {
-            if declared.ends(case).any(|end| end == node) {
+            if node.is_none_or(|node| declared.ends(case).any(|end| end == node)) {
                 path.is_looked = false;
             }
         }
@@ -457,6 +447,11 @@ enum Look {
 }
 
 impl Path {
+    /// Whether it is to be looked at before others.
+    pub fn is_waiting(&self) -> bool {
+        !self.is_looked || self.is_doubtful
+    }
+
     fn take(&mut self, finding: Finding, is_served: bool, is_expected_open: bool, now: Time) -> Look {
         let known = Known { disposition: finding.disposition, is_served };
         let is_unknown = finding.disposition == Disposition::Unknown;

@@ -100,7 +100,7 @@ impl Core {
             self.deliver(&node);
         }
         if probes {
-            self.look_again(&node);
+            self.look_again(Some(&node));
         }
     }
 

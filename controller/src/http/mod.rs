@@ -15,6 +15,7 @@ mod key;
 mod metrics;
 mod nodes;
 mod part;
+mod paths;
 mod refused;
 mod revisions;
 mod rollouts;
@@ -132,6 +133,8 @@ fn routes_with_description() -> OpenApiRouter<Inner> {
         .routes(routes!(rollouts::pause))
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::roll_back))
+        .routes(routes!(paths::list))
+        .routes(routes!(paths::look))
         .routes(routes!(events::events))
         .routes(routes!(audit::audit))
         .routes(routes!(access::list, access::create))

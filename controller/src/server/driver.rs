@@ -252,7 +252,7 @@ impl<S: Store> Control<S> {
     }
 
     /// An answer from the core as it is now.
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, ControlError> {
+    pub(crate) async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, ControlError> {
         let (answer, answered) = oneshot::channel();
         self.told(Told::Look(Box::new(move |core| drop(answer.send(look(core)))))).await?;
         answered.await.map_err(|_| ControlError::Ending)
@@ -443,8 +443,8 @@ impl<S: Store> Control<S> {
         self.look(|core| core.paths().map(|(declared, paths)| look(declared, paths))).await
     }
 
-    /// Looks at a node's paths at once.
-    pub async fn look_again(&self, node: NodeName) -> Result<(), ControlError> {
+    /// Has a node's paths probed now, or all.
+    pub async fn look_again(&self, node: Option<NodeName>) -> Result<(), ControlError> {
         self.told(Told::Event(Event::LookAgain(node))).await
     }
 
