@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringwall_packet::{
-    Address, AddressSet, Budget, Conditions, Cube, Exhausted, IntervalSet, Matches, Row, UpperCube, Variable, parts, truth,
+    Address, AddressSet, Budget, Conditions, Cube, Exhausted, IntervalSet, Matches, Protocol, Row, UpperCube, Variable, parts, truth,
 };
 use ringwall_policy::{Decider, Name, Policy, Stage, Verdict, is_answer};
 
@@ -22,6 +22,40 @@ pub enum Opens {
 
 /// One node's packets from the internet, by what lets them in. They are disjoint.
 pub type Exposure = BTreeMap<Opens, Packets>;
+
+/// What is reached of a node, without the sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Of protocols that have ports.
+    pub ports: BTreeMap<Protocol, IntervalSet<u16>>,
+    /// Of those that have none.
+    pub protocols: BTreeSet<Protocol>,
+}
+
+impl Reached {
+    pub fn of(exposure: &Exposure) -> Self {
+        let mut reached = Self::default();
+        let v4 = exposure.values().flat_map(|packets| &packets.v4).map(|matches| &matches.cube.upper);
+        let v6 = exposure.values().flat_map(|packets| &packets.v6).map(|matches| &matches.cube.upper);
+        for cube in v4.chain(v6) {
+            let protocols = cube.protocols();
+            // All protocols at once are told by their ports.
+            reached.protocols.extend(protocols.only().map(Protocol).filter(|protocol| !protocol.has_ports()));
+            let numbers = protocols.intervals().iter().flat_map(|interval| interval.first()..=interval.last());
+            for protocol in numbers.map(Protocol).filter(|protocol| protocol.has_ports()) {
+                let own = reached.ports.entry(protocol).or_default();
+                *own = own.union(cube.destination_ports());
+            }
+        }
+        reached
+    }
+
+    /// Ports, of all protocols together.
+    pub fn count(&self) -> usize {
+        let intervals = self.ports.values().flat_map(|ports| ports.intervals().to_vec());
+        intervals.map(|interval| usize::from(interval.last() - interval.first()) + 1).sum()
+    }
+}
 
 /// For every node, in order of names; empty where nothing is reached. Packets may have conditions:
 /// that they use an interface, or don't.

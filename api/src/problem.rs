@@ -49,6 +49,8 @@ pub enum Code {
     RolloutActive,
     /// All nodes have this revision already.
     Nothing,
+    /// The internet would reach more than it does; who means that says so.
+    Exposes,
     /// The policy of the revision is not right; the detail has all its diagnostics.
     Policy,
     /// Too many ask at once, or the store is busy.
@@ -69,7 +71,7 @@ impl Code {
             Self::NoScope => 403,
             Self::Missing => 404,
             Self::Method => 405,
-            Self::Taken | Self::State | Self::RolloutActive | Self::Nothing => 409,
+            Self::Taken | Self::State | Self::RolloutActive | Self::Nothing | Self::Exposes => 409,
             Self::TooLarge => 413,
             Self::NotJson => 415,
             Self::Policy => 422,

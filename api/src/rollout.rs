@@ -25,6 +25,9 @@ pub struct StartRollout {
     #[serde(default = "a_minute")]
     #[schema(default = "60s")]
     pub window: Span,
+    /// The internet may reach more with it than with what is rolled out.
+    #[serde(default)]
+    pub accept_exposure: bool,
 }
 
 fn a_minute() -> Span {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ringwall_analysis::exposure::{self as internet, Exposure, Opens};
-use ringwall_packet::{IntervalSet, Protocol};
+use ringwall_analysis::exposure::{self as internet, Exposure, Opens, Reached};
+use ringwall_packet::Protocol;
 use ringwall_policy::{Decider, Policy, Stage};
 use serde_json::json;
 
@@ -113,40 +113,22 @@ const WIDEST_LIST: u16 = 8;
 
 /// What the internet reaches on a node: protocols with ports, and how many ports that is.
 fn exposed(exposure: &Exposure) -> (Vec<String>, usize) {
-    let mut text = Vec::new();
-    let mut ports: BTreeMap<u8, IntervalSet<u16>> = BTreeMap::new();
-    let v4 = exposure.values().flat_map(|packets| &packets.v4).map(|matches| &matches.cube.upper);
-    let v6 = exposure.values().flat_map(|packets| &packets.v6).map(|matches| &matches.cube.upper);
-    for cube in v4.chain(v6) {
-        let protocols = cube.protocols();
-        if let Some(protocol) = protocols.only().map(Protocol).filter(|protocol| !protocol.has_ports()) {
-            text.push(protocol.to_string());
-        }
-        for number in protocols.intervals().iter().flat_map(|interval| interval.first()..=interval.last()) {
-            if Protocol(number).has_ports() {
-                let own = ports.entry(number).or_default();
-                *own = own.union(cube.destination_ports());
-            }
-        }
-    }
-    let mut count = 0;
-    for (number, ports) in ports {
-        let protocol = Protocol(number);
+    let reached = Reached::of(exposure);
+    let mut text: Vec<String> = reached.protocols.iter().map(Protocol::to_string).collect();
+    for (protocol, ports) in &reached.ports {
         for (first, last) in ports.intervals().iter().map(|interval| (interval.first(), interval.last())) {
-            count += usize::from(last - first) + 1;
             if last - first >= WIDEST_LIST {
                 text.push(format!("{first}-{last}/{protocol}"));
                 continue;
             }
-            text.extend((first..=last).map(|port| match ringwall_services::name_of(protocol, port) {
+            text.extend((first..=last).map(|port| match ringwall_services::name_of(*protocol, port) {
                 Some(name) => format!("{port}/{protocol} ({name})"),
                 None => format!("{port}/{protocol}"),
             }));
         }
     }
     text.sort();
-    text.dedup();
-    (text, count)
+    (text, reached.count())
 }
 
 /// How many ports the internet reaches, on one node or on all together.

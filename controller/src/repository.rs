@@ -211,6 +211,11 @@ impl<S: Store> Watch<S> {
 
     async fn roll_out(&mut self) -> Result<(), Fault> {
         let Some(revision) = self.due else { return Ok(()) };
+        // Who means that says so, by hand.
+        if let Err(error) = self.control.exposes_no_more(revision).await {
+            self.due = None;
+            return Err(error.into());
+        }
         match self.control.start_rollout(Actor::Controller, revision, Waves::default()).await {
             Ok(_) | Err(ControlError::Nothing) => self.due = None,
             // It is over some day.

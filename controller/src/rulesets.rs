@@ -58,20 +58,8 @@ pub struct Inventory {
 
 /// Each node's ruleset, and the policy that all of them are of.
 pub fn rulesets(content: &Content, inventory: &Inventory, now: Time) -> Result<(Rulesets, Policy), Error> {
-    let mut values = Values::default();
-    for (name, value) in &content.values {
-        values.bind(name, value, "a value of the revision");
-    }
-    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-    let files: Vec<Input> = content.files.iter().map(|(name, text)| Input { name: name.clone(), text: text.clone() }).collect();
-    let own = own_nodes(&files, &values, seconds);
-    let is_member = |agent: &&Agent| agent.standing == Standing::Approved && !agent.addresses().is_empty();
-    let members: Vec<&Agent> = inventory.agents.iter().filter(is_member).collect();
-    let added = Input { name: INVENTORY.into(), text: added(&own, &members, inventory) };
-    let parsed = parse(&files.into_iter().chain([added]).collect::<Vec<_>>(), &values, seconds);
-    let Some(policy) = parsed.policy else {
-        return Err(Error::Policy(errors(&parsed.diagnostics, &parsed.sources)));
-    };
+    let members = inventory.members();
+    let policy = policy(content, inventory, now)?;
     let of = |name: &Name| members.iter().find(|agent| agent.node.name() == name);
     let mut all = Rulesets::new();
     for (name, compiled) in compile_all(&policy, members.iter().map(|agent| agent.node.name())) {
@@ -81,6 +69,29 @@ pub fn rulesets(content: &Content, inventory: &Inventory, now: Time) -> Result<(
         all.insert(agent.node.clone(), bytes.to_vec().into());
     }
     Ok((all, policy))
+}
+
+impl Inventory {
+    /// Agents whose nodes have a part in the policy.
+    fn members(&self) -> Vec<&Agent> {
+        let is_member = |agent: &&Agent| agent.standing == Standing::Approved && !agent.addresses().is_empty();
+        self.agents.iter().filter(is_member).collect()
+    }
+}
+
+/// The policy with the fleet in it.
+pub fn policy(content: &Content, inventory: &Inventory, now: Time) -> Result<Policy, Error> {
+    let mut values = Values::default();
+    for (name, value) in &content.values {
+        values.bind(name, value, "a value of the revision");
+    }
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let files: Vec<Input> = content.files.iter().map(|(name, text)| Input { name: name.clone(), text: text.clone() }).collect();
+    let own = own_nodes(&files, &values, seconds);
+    let members = inventory.members();
+    let added = Input { name: INVENTORY.into(), text: added(&own, &members, inventory) };
+    let parsed = parse(&files.into_iter().chain([added]).collect::<Vec<_>>(), &values, seconds);
+    parsed.policy.ok_or_else(|| Error::Policy(errors(&parsed.diagnostics, &parsed.sources)))
 }
 
 /// Names of the nodes in the policy's own files. Where these are wrong without the fleet's, that is told with them.

@@ -49,6 +49,9 @@ enum Verb {
         /// How long each node has the new rules on trial, at least 5s and at most 1h.
         #[arg(long, value_name = "DURATION", default_value = "60s")]
         window: Span,
+        /// The internet may reach more with it than now.
+        #[arg(long)]
+        accept_exposure: bool,
         /// Until it is over.
         #[arg(long)]
         wait: bool,
@@ -96,9 +99,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub fn rollout(args: RolloutArgs, terminal: &Terminal) -> Result<Exit, Failure> {
     match args.verb {
-        Verb::Start { server, revision, canary, waves, window, wait, output } => {
+        Verb::Start { server, revision, canary, waves, window, accept_exposure, wait, output } => {
             let client = server.client(terminal)?;
-            let rollout: Rollout = client.post("rollouts", &StartRollout { revision, canary, percents: waves, window })?;
+            let rollout: Rollout = client.post("rollouts", &StartRollout { revision, canary, percents: waves, window, accept_exposure })?;
             let rollout = if wait { until_over(&client, rollout, terminal)? } else { rollout };
             print_rollout(&rollout, output)?;
             if !wait {

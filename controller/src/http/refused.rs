@@ -100,6 +100,7 @@ impl From<ControlError> for Refused {
         match error {
             ControlError::Policy(error @ rulesets::Error::Policy(_)) => Self::new(Code::Policy, bounded(error.to_string())),
             ControlError::Store(error) => error.into(),
+            ControlError::Exposes { .. } => Self::new(Code::Exposes, bounded(error.to_string())),
             ControlError::NoRevision(_) => Self::new(Code::Missing, error.to_string()),
             ControlError::Nothing => Self::new(Code::Nothing, error.to_string()),
             ControlError::NoRollout => Self::new(Code::State, error.to_string()),

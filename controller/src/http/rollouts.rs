@@ -56,6 +56,9 @@ pub async fn start(
     let waves = Waves { canary, percents: asked.percents, window };
     let rollout = to_the_end(async move {
         let who = Actor::Access(key.id);
+        if !asked.accept_exposure {
+            inner.state.control.exposes_no_more(RevisionNumber(asked.revision)).await?;
+        }
         Ok(inner.state.control.start_rollout(who, RevisionNumber(asked.revision), waves).await?)
     });
     Ok((StatusCode::CREATED, Json(shape(&rollout.await?))))

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use ringwall_policy::Policy;
+use ringwall_analysis::exposure::{Reached, exposure};
+use ringwall_policy::{Name, Policy};
 use ringwall_protocol::Place;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use crate::assignment::{self, Assignment};
@@ -48,6 +49,9 @@ pub enum ControlError {
     NoRevision(RevisionNumber),
     #[error("all nodes have this revision already")]
     Nothing,
+    /// Node, ports that the internet reaches there now, and with the revision; what can't be counted in time is `None`.
+    #[error("with revision {revision} the internet would reach more: {}", exposed(.nodes))]
+    Exposes { revision: RevisionNumber, nodes: Vec<(String, Option<usize>, Option<usize>)> },
     #[error("no rollout is under way")]
     NoRollout,
     #[error(transparent)]
@@ -57,6 +61,14 @@ pub enum ControlError {
     #[error("the controller is ending")]
     Ending,
 }
+
+fn exposed(nodes: &[(String, Option<usize>, Option<usize>)]) -> String {
+    let count = |count: Option<usize>| count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+    nodes.iter().map(|(node, before, after)| format!("{node}: {} -> {} ports", count(*before), count(*after))).collect::<Vec<_>>().join(", ")
+}
+
+/// Steps of the question what the internet reaches: a second or two.
+const EXPOSURE_BUDGET: u64 = 10_000_000;
 
 /// The handle to the core.
 #[derive(Debug)]
@@ -353,12 +365,7 @@ impl<S: Store> Control<S> {
         change: impl FnOnce(&mut Inventory),
         also: impl FnOnce(&Policy) -> T + Send + 'static,
     ) -> Result<(Rulesets, T), ControlError> {
-        let content = {
-            let mut read = self.store.read().await?;
-            let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
-            read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))?
-        };
-        self.compile_content(content, change, also).await
+        self.compile_content(self.content(revision).await?, change, also).await
     }
 
     /// Whether a policy that is no revision yet compiles with the fleet as it is.
@@ -372,10 +379,7 @@ impl<S: Store> Control<S> {
         change: impl FnOnce(&mut Inventory),
         also: impl FnOnce(&Policy) -> T + Send + 'static,
     ) -> Result<(Rulesets, T), ControlError> {
-        let mut inventory = {
-            let mut read = self.store.read().await?;
-            Inventory { agents: read.agents().await?, settings: read.settings().await?, controllers: self.controllers.clone() }
-        };
+        let mut inventory = self.inventory().await?;
         change(&mut inventory);
         let now = (self.clock)();
         let compiled = tokio::task::spawn_blocking(move || {
@@ -383,6 +387,43 @@ impl<S: Store> Control<S> {
             Ok::<_, rulesets::Error>((rulesets, also(&policy)))
         });
         Ok(compiled.await.map_err(|_| ControlError::Ending)??)
+    }
+
+    /// Ports that the internet reaches on each node under a revision; `None` where that takes too long to find out.
+    pub async fn exposure(&self, revision: RevisionNumber) -> Result<Option<BTreeMap<Name, usize>>, ControlError> {
+        let (content, inventory) = (self.content(revision).await?, self.inventory().await?);
+        let now = (self.clock)();
+        let asked = tokio::task::spawn_blocking(move || {
+            let policy = rulesets::policy(&content, &inventory, now)?;
+            let exposure = exposure(&policy, u64::try_from(now.as_second()).unwrap_or(0), EXPOSURE_BUDGET).ok();
+            Ok::<_, rulesets::Error>(exposure.map(|nodes| nodes.iter().map(|(name, exposure)| (name.clone(), Reached::of(exposure).count())).collect()))
+        });
+        Ok(asked.await.map_err(|_| ControlError::Ending)??)
+    }
+
+    /// An error where the internet would reach more of a node than it does under what is rolled out.
+    pub async fn exposes_no_more(&self, revision: RevisionNumber) -> Result<(), ControlError> {
+        let Some(now) = self.rolled_out().await? else { return Ok(()) };
+        let (before, after) = (self.exposure(now).await?, self.exposure(revision).await?);
+        let nodes: Vec<_> = match (&before, &after) {
+            (Some(before), Some(after)) => {
+                let was = |name: &Name| before.get(name).copied().unwrap_or(0);
+                after.iter().filter(|(name, count)| **count > was(name)).map(|(name, count)| (name.to_string(), Some(was(name)), Some(*count))).collect()
+            }
+            _ => vec![("all nodes".to_owned(), before.map(|before| before.values().sum()), after.map(|after| after.values().sum()))],
+        };
+        if nodes.is_empty() { Ok(()) } else { Err(ControlError::Exposes { revision, nodes }) }
+    }
+
+    async fn content(&self, revision: RevisionNumber) -> Result<Content, ControlError> {
+        let mut read = self.store.read().await?;
+        let row = read.revision(revision).await?.ok_or(ControlError::NoRevision(revision))?;
+        read.content(row.content).await?.ok_or(ControlError::NoRevision(revision))
+    }
+
+    async fn inventory(&self) -> Result<Inventory, ControlError> {
+        let mut read = self.store.read().await?;
+        Ok(Inventory { agents: read.agents().await?, settings: read.settings().await?, controllers: self.controllers.clone() })
     }
 
     /// Brings a revision to all nodes that don't have it, wave by wave.

@@ -1,9 +1,12 @@
 //! Revisions and rollouts.
 
 use axum::http::StatusCode;
+use ringwall_controller::change::Change;
+use ringwall_controller::id::{RevisionNumber, RolloutNumber};
+use ringwall_controller::rollout::State;
 use serde_json::{Value, json};
 
-use super::{Fixture, with_fixture};
+use super::{Fixture, apply, with_fixture};
 
 const POLICY: &str = "management: { from: admins, services: [ssh] }\ngroups:\n  admins: { addresses: [192.0.2.200] }\nrules: []\n";
 
@@ -105,5 +108,36 @@ fn a_rollout_starts_pauses_goes_on_and_goes_back() {
         let audit = fixture.get("/api/v1/audit?after=0&limit=1000").await;
         let steps = audit["entries"].as_array().expect("entries").iter().filter(|entry| entry["change"] == "step_rollout");
         assert!(steps.clone().count() >= 2 && steps.clone().any(|step| step["who"]["access"].is_string()), "{audit}");
+    });
+}
+
+#[test]
+fn r000_20_what_the_internet_would_reach_more_is_confirmed_by_word() {
+    with_fixture(|fixture| async move {
+        fixture.enrol("edge-1", json!({ "for": "15m", "site": "hel", "labels": { "role": "edge" }, "prefixes": ["192.0.2.0/24"] })).await;
+        let policy = |services: &str| {
+            format!("internal: [192.0.2.0/24]\ngroups:\n  edge: {{ labels: {{ role: edge }} }}\nrules:\n  - {{ allow: internet -> edge, services: [{services}] }}\n")
+        };
+        let start = async |number: &Value, accept: bool| {
+            let body = json!({ "revision": number, "accept_exposure": accept });
+            fixture.ask(&fixture.writer, "POST", "/api/v1/rollouts", Some(body)).await
+        };
+        commit(&fixture, &policy("https")).await;
+        let waves = vec![["edge-1".parse().expect("a name")].into()];
+        apply(&fixture.store, Change::StartRollout { revision: RevisionNumber(1), waves }).await;
+        apply(&fixture.store, Change::StepRollout { rollout: RolloutNumber(1), state: State::Done, results: Vec::new() }).await;
+        for (services, ports) in [("https, ssh", "edge-1: 1 -> 2 ports"), ("any", "edge-1: 1 -> ")] {
+            let number = commit(&fixture, &policy(services)).await["number"].clone();
+            let (status, problem) = start(&number, false).await;
+            let detail = problem["detail"].as_str().expect("a detail");
+            assert!(status == StatusCode::CONFLICT && problem["code"] == "exposes" && detail.contains(ports), "{problem}");
+        }
+        // Another port is not one more.
+        let other = commit(&fixture, &policy("ssh")).await["number"].clone();
+        let (status, rollout) = start(&other, false).await;
+        assert_eq!(status, StatusCode::CREATED, "{rollout}");
+        apply(&fixture.store, Change::StepRollout { rollout: RolloutNumber(2), state: State::Done, results: Vec::new() }).await;
+        assert_eq!(start(&json!(2), false).await.1["code"], "exposes");
+        assert_ne!(start(&json!(2), true).await.1["code"], "exposes");
     });
 }
