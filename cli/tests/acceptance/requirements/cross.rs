@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringwall_lab::frame::{self, Details};
 use ringwall_packet::{Flow, Upper};
@@ -243,7 +243,7 @@ fn rx_13_icmp() {
 }
 
 #[test]
-fn rx_14_fifty_nodes_compile_small_equal_and_fast() {
+fn rx_14_fifty_nodes_compile_small_and_equal() {
     let nodes: String = (0..50).map(|n| format!("  more-{n}: {{ addresses: [192.0.2.{}, \"2001:db8:2::1:{n}\"], labels: {{ role: member }} }}\n", n + 100)).collect();
     let text = example("vault/policy.yaml");
     let text = text.replace("\nnodes:\n", &format!("\nnodes:\n{nodes}"));
@@ -257,11 +257,8 @@ fn rx_14_fifty_nodes_compile_small_equal_and_fast() {
     let (few, many) = (compile(&few, "vault-2"), compile(&path, "more-7"));
     assert!(rules(&many) <= rules(&few) + 60, "{} and {}", rules(&few), rules(&many));
     assert!(many.len() < few.len() * 3, "{} and {}", few.len(), many.len());
-    // `check` compiles them all.
-    let begun = Instant::now();
+    // `check` compiles them all; how fast, `cargo xtask bench compile` measures.
     ringwall(&["check", &path, "--values", &values]).done();
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 }), "{took:?}");
 }
 
 #[test]

@@ -192,3 +192,35 @@ fn r000_08_no_port_is_open_to_the_internet() {
     let wide = ringwall(&["exposure", &policy(&wide), "--values", &values()]).done().out;
     assert!(wide.contains("443/tcp (https)") && wide.ends_with("exposure: 1\n"), "{wide}");
 }
+
+/// The host firewall at the source, the network's in between, the host's at the target: a path is open when all are,
+/// and the one that is not is named, with the rule that it lacks.
+#[test]
+fn r000_18_a_path_is_told_hop_by_hop() {
+    let policy = |services: &str, router: &str| {
+        file("policy.yaml", &format!("\
+nodes:
+  gateway: {{ addresses: [192.0.2.10] }}
+  agent: {{ addresses: [198.51.100.10] }}
+  router: {{ addresses: [192.0.2.1, 198.51.100.1], routes: [192.0.2.0/24, 198.51.100.0/24]{router} }}
+rules:
+  - {{ allow: gateway -> agent, services: [{services}] }}
+"))
+    };
+    let asked = |path: &str| ringwall(&["can", "gateway -> agent tcp/8443", path]);
+    let open = asked(&policy("https, tcp/8443", "")).done().out;
+    for hop in ["output of gateway: accept", "forward of router: accept", "input of agent: accept"] {
+        assert!(open.contains(hop), "{hop}: {open}");
+    }
+    let shut = asked(&policy("https", "")).failed(1, &[]).out;
+    for part in ["output of gateway: reject", "forward of router: drop", "input of agent: drop", "tcp/8443"] {
+        assert!(shut.contains(part), "{part}: {shut}");
+    }
+    // The router has not got the rule yet, and each end has: its own ruleset says so, before any packet is lost.
+    let old = ringwall(&["compile", &policy("https", ""), "--node", "router"]).done().out;
+    let path = file("router.nft", &old);
+    let of_router = ringwall(&["can", "192.0.2.10 -> 198.51.100.10 tcp/8443", "--ruleset", &path]).failed(1, &[]).out;
+    assert!(of_router.contains("forward") && of_router.contains("drop"), "{of_router}");
+    let new = file("router.nft", &ringwall(&["compile", &policy("https, tcp/8443", ""), "--node", "router"]).done().out);
+    assert!(ringwall(&["diff", &path, &new]).failed(1, &[]).out.contains("8443"));
+}
