@@ -40,6 +40,8 @@ const ROUTES: &[(&str, &str, Option<Scope>)] = &[
     ("POST", "/api/v1/rollouts/{number}/pause", Some(Scope::Write)),
     ("POST", "/api/v1/rollouts/{number}/resume", Some(Scope::Write)),
     ("POST", "/api/v1/rollouts/{number}/rollback", Some(Scope::Write)),
+    ("GET", "/api/v1/paths", Some(Scope::Read)),
+    ("POST", "/api/v1/paths/look", Some(Scope::Write)),
     ("GET", "/api/v1/events", Some(Scope::Read)),
     ("GET", "/api/v1/audit", Some(Scope::Read)),
     ("GET", "/api/v1/access-keys", Some(Scope::Read)),
