@@ -16,13 +16,14 @@ use ringwall_ruleset::nftables::{Loading, TABLE, name_set};
 use tokio::sync::mpsc::Sender;
 
 use crate::edge;
+use crate::lists::{Lists, Told};
 use crate::shell::Settings;
 
 /// getaddrinfo(3) tells no TTL; caches of resolvers keep answers for theirs.
 const ASK_AGAIN: u32 = 60;
 
 /// Carries out actions until there is nobody who gives some.
-pub fn run(settings: &Settings, mut netfilter: Netfilter, actions: &Receiver<Action>, events: &Sender<Event>) {
+pub fn run(settings: &Settings, lists: &Lists, mut netfilter: Netfilter, actions: &Receiver<Action>, events: &Sender<Event>) {
     let mut answers = BTreeMap::new();
     while let Ok(action) = actions.recv() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -32,6 +33,9 @@ pub fn run(settings: &Settings, mut netfilter: Netfilter, actions: &Receiver<Act
             Action::Persist(assignment) => hands.persist(&assignment),
             Action::Load(assignment) => {
                 let ruleset = edge::ruleset(&assignment.ruleset);
+                if let Ok(ruleset) = &ruleset {
+                    lists.blocking_tell(Told::Ruleset(ruleset.protected.union(&ruleset.local)));
+                }
                 let proof = |loading: &Loading<'_>| (settings.proof)(ruleset.as_ref().map_err(String::as_str)?, loading);
                 let load = Load { ways_in: &settings.ways_in, answers: answers.clone(), proof: &proof };
                 hands.load(&assignment, load)

@@ -9,6 +9,7 @@ pub mod edge;
 mod hands;
 pub mod identity;
 mod probes;
+mod lists;
 pub mod machine;
 mod session;
 mod shell;

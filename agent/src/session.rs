@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringwall_node::reconciler::{self, Answer, Event, Place};
-use ringwall_protocol::{Confirm, Hello, Invalid, Order, Reason, Refusal, Refused, ToAgent, ToController, VERSIONS, wire};
+use ringwall_protocol::{Confirm, Hello, Invalid, List, Order, Reason, Refusal, Refused, ToAgent, ToController, VERSIONS, wire};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_stream::StreamExt as _;
@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::connection::Controller;
 use crate::edge;
+use crate::lists::{Lists, Told};
 use crate::probes::Probes;
 
 /// Messages to the controller that wait for the network. When it is full, the session ends: the next one begins
@@ -48,8 +49,9 @@ pub async fn run(
     hello: Hello,
     mut outgoing: Receiver<ToController>,
     events: Sender<Event>,
+    lists: Lists,
 ) -> Ended {
-    match hold(controller, hello, &mut outgoing, &events).await {
+    match hold(controller, hello, &mut outgoing, &events, &lists).await {
         Ok(never) => match never {},
         Err(ended) => ended,
     }
@@ -60,6 +62,7 @@ async fn hold(
     hello: Hello,
     outgoing: &mut Receiver<ToController>,
     events: &Sender<Event>,
+    lists: &Lists,
 ) -> Result<std::convert::Infallible, Ended> {
     let mut client = controller.connect().await?;
     let (messages, stream) = channel::<wire::ToController>(QUEUE);
@@ -103,6 +106,8 @@ async fn hold(
                         }
                     }
                     (Ok(ToAgent::EndProbes(id)), _) => probes.end(id),
+                    (Ok(ToAgent::Lists(named)), _) => lists.tell(Told::Named(named)).await,
+                    (Ok(ToAgent::List(list)), _) => lists.tell(Told::List(List::decode(list)?)).await,
                     (Ok(message), _) => match understood(message) {
                         Ok(Some(event)) => tell(event).await?,
                         Ok(None) => {}

@@ -10,7 +10,7 @@ use ringwall_node::apply::{ApplyError, Hands, History, StateError, Unproved, enf
 use ringwall_node::kernel::{Monitor, Netfilter, Nft};
 use ringwall_node::reconciler::{Action, Disk, Event, Kernel, Millis, Moment, Reconciler};
 use ringwall_packet::Flow;
-use ringwall_protocol::{Facts, Hello, PROBES, ToController, VERSIONS};
+use ringwall_protocol::{Facts, Hello, LISTS, PROBES, ToController, VERSIONS};
 use ringwall_ruleset::Ruleset;
 use ringwall_ruleset::nftables::{Generation, Loading, prove};
 use sha2::{Digest as _, Sha256};
@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
 
 use crate::connection::Controller;
+use crate::lists::{Lists, Told};
 use crate::{edge, hands, session};
 
 /// Events that wait for the reconciler, which takes them in microseconds.
@@ -53,6 +54,7 @@ pub struct Shell {
     events: Receiver<Event>,
     sender: Sender<Event>,
     hands: threads::Sender<Action>,
+    lists: Lists,
     /// Takes `Enrol`, `Renew` and `ForgetIdentity`, and answers by an event.
     identity: Sender<Action>,
     controller: Option<Controller>,
@@ -75,7 +77,7 @@ impl Drop for Session {
 }
 
 impl Shell {
-    /// Reads what is there, and begins two threads in this thread's network namespace.
+    /// Reads what is there, and begins three threads in this thread's network namespace.
     ///
     /// Who holds the identity gets actions, and answers by events to [`Shell::sender`].
     pub fn start(settings: Settings, identity: Sender<Action>) -> Result<Self, ApplyError> {
@@ -87,12 +89,16 @@ impl Shell {
         let disk = found_on_disk(history.as_ref(), &kernel, &settings)?;
         let (sender, events) = channel(EVENTS);
         let (hands, actions) = threads::channel();
-        let (for_hands, answers) = (settings.clone(), sender.clone());
-        std::thread::spawn(move || hands::run(&for_hands, netfilter, &actions, &answers));
+        let lists = Lists::start(Netfilter::open()?, settings.facts.addresses.iter().copied().collect(), &settings.facts.kernel);
+        if let Some(ruleset) = disk.taken.as_ref().and_then(|taken| edge::ruleset(&taken.ruleset).ok()) {
+            lists.try_tell(Told::Ruleset(ruleset.protected.union(&ruleset.local)));
+        }
+        let (for_hands, for_lists, answers) = (settings.clone(), lists.clone(), sender.clone());
+        std::thread::spawn(move || hands::run(&for_hands, &for_lists, netfilter, &actions, &answers));
         let (monitor, changes) = (Monitor::open()?, sender.clone());
         std::thread::spawn(move || hands::watch(monitor, &changes));
         let mut shell =
-            Self { reconciler: Reconciler::default(), events, sender, hands, identity, controller: None, session: None, settings };
+            Self { reconciler: Reconciler::default(), events, sender, hands, lists, identity, controller: None, session: None, settings };
         shell.take(Event::Started { disk, kernel });
         for detail in troubles {
             tracing::error!(detail, "the state folder is not as it was left");
@@ -108,7 +114,15 @@ impl Shell {
 
     /// How the controller is reached from now on.
     pub fn use_controller(&mut self, controller: Controller) {
+        let (lists, addresses) = (self.lists.clone(), controller.addresses.clone());
         self.controller = Some(controller);
+        tokio::spawn(async move {
+            let mut found = Vec::new();
+            for (host, port) in &addresses {
+                found.extend(tokio::net::lookup_host((host.as_str(), *port)).await.into_iter().flatten().map(|address| address.ip()));
+            }
+            lists.tell(Told::Controllers(found)).await;
+        });
     }
 
     pub fn reconciler(&self) -> &Reconciler {
@@ -146,6 +160,10 @@ impl Shell {
             Event::ForeignChange(process) => tracing::warn!(process = process.as_ref().map(|process| process.name.as_str()), "somebody else changes nftables"),
             Event::Revoked { detail } => tracing::error!(detail, "revoked: what is enforced stays, and nothing new is taken"),
             _ => {}
+        }
+        // The tables that lists go into may be there now.
+        if matches!(event, Event::Loaded { .. } | Event::Settled(_) | Event::RolledBack(_) | Event::KernelRead(_)) {
+            self.lists.try_tell(Told::Look);
         }
         for action in self.reconciler.step(Moment { now: now(), random: random() }, event) {
             self.carry_out(action);
@@ -199,9 +217,10 @@ impl Shell {
         let Some(controller) = self.controller.clone() else { return self.later(Event::Disconnected) };
         let (outgoing, messages) = channel(session::QUEUE);
         let (sender, events) = channel(session::QUEUE);
-        let hello = self.hello();
+        let (hello, lists, told) = (self.hello(), self.lists.clone(), outgoing.downgrade());
         let task = tokio::spawn(async move {
-            let ended = session::run(controller, hello, messages, sender).await;
+            lists.tell(Told::Session(told)).await;
+            let ended = session::run(controller, hello, messages, sender, lists).await;
             tracing::info!(reason = because(&ended), "no session with the controller");
         });
         self.session = Some(Session { outgoing, events, task: task.abort_handle() });
@@ -211,13 +230,13 @@ impl Shell {
         let confirmed = self.reconciler.confirmed();
         Hello {
             versions: VERSIONS,
-            features: vec![PROBES.into()],
+            features: vec![LISTS.into(), PROBES.into()],
             agent: env!("CARGO_PKG_VERSION").into(),
             boot: self.settings.boot,
             taken: self.reconciler.taken().map(edge::wire_place),
             confirmed: confirmed.and_then(|confirmed| confirmed.place).map(edge::wire_place),
             generation: confirmed.map_or(0, |confirmed| confirmed.generation.0),
-            lists: Vec::new(),
+            lists: self.lists.revisions(),
             facts: self.settings.facts.clone(),
         }
     }
@@ -267,7 +286,7 @@ pub fn because(error: &dyn std::error::Error) -> String {
 }
 
 /// A clock that also runs while the machine sleeps.
-fn now() -> Millis {
+pub(crate) fn now() -> Millis {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@ mod damage;
 mod doctor;
 mod fleet;
 mod identity;
+mod lists;
 mod membership;
 mod probes;
 mod rig;

@@ -198,6 +198,13 @@ pub fn of_many() -> AddressSet {
     PREFIXES.iter().map(|prefix| prefix.parse::<IpNet>().expect("a constant prefix")).collect()
 }
 
+/// Addresses that no machine elsewhere is known by: unspecified, loopback (RFC 1122, RFC 4291), link-local (RFC 3927,
+/// RFC 4291), which a machine needs to have neighbours at all, and those of many.
+pub fn of_no_one() -> AddressSet {
+    const PREFIXES: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/127", "fe80::/10"];
+    of_many().union(&PREFIXES.iter().map(|prefix| prefix.parse::<IpNet>().expect("a constant prefix")).collect())
+}
+
 /// Whether the address is from a documentation prefix (RFC 5737, RFC 3849, RFC 9637).
 pub fn is_documentation(address: IpAddr) -> bool {
     const PREFIXES: &[&str] =

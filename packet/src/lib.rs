@@ -13,7 +13,7 @@ mod packets;
 mod protocol;
 mod table;
 
-pub use address::{AddressSet, Family, is_documentation, not_global, of_many};
+pub use address::{AddressSet, Family, is_documentation, not_global, of_many, of_no_one};
 pub use flow::{Flow, Header, PortProtocol, State, Upper};
 pub use flow_set::{Cube, FlowSet, Space, UpperCube, UpperSet};
 pub use interval::{Interval, IntervalSet, Point};

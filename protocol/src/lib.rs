@@ -66,6 +66,8 @@ pub const LISTS_MAX: usize = 256;
 pub const PLAN_MAX: usize = 2 << 20;
 /// Bytes of the lines in one message about probes.
 pub const OBSERVATIONS_MAX: usize = 256 << 10;
+/// The feature of an agent that takes lists.
+pub const LISTS: &str = "lists";
 /// The feature of an agent that can be an end of probes.
 pub const PROBES: &str = "probes";
 /// Optional abilities that an agent may name.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +26,6 @@ use crate::event::NewEvent;
 use crate::id::{ListName, NodeName};
 use crate::time::Time;
 
-/// The ability that an agent must name in its Hello to get any of this.
-pub const FEATURE: &str = "lists";
 /// As many as a node's kernel is asked for each element.
 pub const LISTS_MAX: usize = 64;
 /// The shortest prefixes that a list takes, of IPv4 and of IPv6: the largest networks that are one holder's, as
@@ -191,7 +189,8 @@ impl Core {
         if net.prefix_len() < SHORTEST[usize::from(net.addr().is_ipv6())] {
             return Some(Unlisted::Wide);
         }
-        if nobodys(net) {
+        static NOBODYS: LazyLock<AddressSet> = LazyLock::new(ringwall_packet::of_no_one);
+        if touches(&NOBODYS, net) {
             return Some(Unlisted::Nobodys);
         }
         let own = match self.lists.own.take() {
@@ -333,14 +332,6 @@ fn canonical(net: IpNet) -> IpNet {
         _ => net,
     };
     net.trunc()
-}
-
-/// Loopback (RFC 1122, RFC 4291), link-local (RFC 3927, RFC 4291), which a machine needs to have neighbours at all,
-/// and multicast (RFC 5771, RFC 4291).
-fn nobodys(net: IpNet) -> bool {
-    const NETS: [&str; 8] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "::/127", "fe80::/10", "ff00::/8"];
-    let nets = NETS.iter().map(|net| net.parse::<IpNet>().expect("a constant prefix"));
-    nets.into_iter().any(|never| never.contains(&net) || net.contains(&never))
 }
 
 fn touches(set: &AddressSet, net: IpNet) -> bool {

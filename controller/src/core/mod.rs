@@ -29,7 +29,7 @@ use bytes::Bytes;
 use ringwall_protocol as protocol;
 use serde_json::json;
 
-pub use lists::{Accepted, Coverage, FEATURE as LISTS, LISTS_MAX, ListChange, NotListed, Unlisted};
+pub use lists::{Accepted, Coverage, LISTS_MAX, ListChange, NotListed, Unlisted};
 pub use probes::{Known, Path, target};
 pub use waves::Waves;
 

@@ -74,7 +74,7 @@ impl Core {
         }
         let time = u64::try_from(self.calendar.as_second()).unwrap_or(0);
         let probes = hello.features.iter().any(|feature| feature == protocol::PROBES);
-        let takes_lists = hello.features.iter().any(|feature| feature == super::lists::FEATURE);
+        let takes_lists = hello.features.iter().any(|feature| feature == protocol::LISTS);
         self.sessions.insert(id, Session { agent, node: node.clone(), heard: self.now, said: self.now, beats: 0, probes, takes_lists });
         self.nodes.entry(node.clone()).or_default().session = Some(id);
         self.send(id, ToAgent::Welcome(Welcome { version, epoch: self.epoch.0, session, time, heartbeat: HEARTBEAT }));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use ringwall_controller::agent::Agent;
-use ringwall_controller::core::{Action, Core, Event, LISTS, ListChange, NotListed, Rows, SessionId, Unlisted};
+use ringwall_controller::core::{Action, Core, Event, ListChange, NotListed, Rows, SessionId, Unlisted};
 use ringwall_controller::id::{Epoch, ListName};
 use ringwall_controller::time::Time;
 use ringwall_protocol::{Ack, Change, ELEMENTS_MAX, Facts, Hello, List, ListRevision, Reason, Refusal, Refused, ToAgent, ToController};
@@ -269,7 +269,7 @@ fn core(count: usize, now: Time) -> Core {
 fn hello(lists: Vec<ListRevision>) -> Hello {
     Hello {
         versions: ringwall_protocol::VERSIONS,
-        features: vec![LISTS.into()],
+        features: vec![ringwall_protocol::LISTS.into()],
         agent: "0.1.0".into(),
         boot: [0; 16],
         taken: None,

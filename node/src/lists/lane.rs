@@ -20,6 +20,9 @@ use crate::kernel::{ChangeError, Connection, Edit, Error, Failure, Key, Netfilte
 const CHUNK: usize = 400;
 /// Elements of the transaction that empties the sets first: so many are there again at the same moment.
 const FLUSHED_CHUNK: usize = 16_384;
+/// Elements of a set that are read to find those that no list has: it takes the kernel three seconds, and for more
+/// the time grows with the square (`cargo xtask bench lists`).
+const READ: u32 = 262_144;
 /// What long updates leave free in each set, so that a single block always finds room.
 const RESERVE: u32 = 65_536;
 /// Up to so many addresses the kernel looks for their connections; for more, all connections are read once.
@@ -307,6 +310,37 @@ impl Lane {
         }
         self.to_cut = ToCut::Nobodys;
         Ok(cut)
+    }
+
+    /// Looks for elements that no list has, which a program before this one may have left, and has them taken out; call it
+    /// when all lists are there and nothing waits. `true` when there are none.
+    ///
+    /// What lists have stays in force meanwhile: up to 16,384 elements are put in anew in the transaction that empties the sets,
+    /// of more those are read that are in a set with too many. Only where a set has more than 262,144, all are
+    /// sent again, part by part.
+    pub fn reconcile(&mut self, now: Duration) -> Result<bool, LaneError> {
+        self.counts.clear();
+        if !self.count()? {
+            return Err(LaneError::NoTable);
+        }
+        let expected = self.planner.expected(now);
+        // Kernels that don't tell a count have nothing that it could be compared with.
+        let surplus: Vec<_> = SETS.into_iter().filter(|set| self.counts.get(set).is_none_or(|found| Some(found) > expected.get(set))).collect();
+        if surplus.is_empty() {
+            return Ok(true);
+        }
+        let all: usize = expected.values().map(|count| *count as usize).sum();
+        if all <= FLUSHED_CHUNK || surplus.iter().any(|set| self.counts.get(set).is_none_or(|found| *found > READ)) {
+            self.planner.rebuild(true);
+            return Ok(false);
+        }
+        for (family, kind) in surplus {
+            let elements = self.netfilter.elements(&self.table, set_of(family, kind)).map_err(failed)?;
+            let number = |key: Vec<u8>| key.iter().fold(0, |number, byte| number << 8 | u128::from(*byte));
+            let numbers: Vec<u128> = elements.into_iter().map(|element| number(element.key)).collect();
+            self.planner.look_at(family, kind, numbers.into_iter());
+        }
+        Ok(false)
     }
 
     /// Compares the kernel's sets with the lists, by their counts. Where nothing waits to be sent, what was lost

@@ -359,6 +359,25 @@ impl Planner {
         self.bulk.push_back(job);
     }
 
+    /// Has these elements looked at again, whoever put them there: what no list wants is taken out.
+    pub fn look_at(&mut self, family: Family, kind: Kind, numbers: impl DoubleEndedIterator<Item = u128>) {
+        fn work<W: Word>(kind: Kind, words: impl DoubleEndedIterator<Item = W>) -> Work<W> {
+            let mut work = Work::new(Touched::default());
+            work.return_all(words.map(|word| match kind {
+                Kind::Addresses => Element::Address(word),
+                Kind::Prefixes => Element::Prefix(word),
+                Kind::Covers => Element::Cover(word),
+            }));
+            work
+        }
+        let (mut v4, mut v6) = (Work::new(Touched::default()), Work::new(Touched::default()));
+        match family {
+            Family::V4 => v4 = work(kind, numbers.map(|number| u32::try_from(number).unwrap_or(u32::MAX))),
+            Family::V6 => v6 = work(kind, numbers),
+        }
+        self.bulk.push_back(Job { updates: Vec::new(), flush: false, v4, v6 });
+    }
+
     pub fn is_settled(&self) -> bool {
         self.urgent.is_empty() && self.bulk.is_empty()
     }

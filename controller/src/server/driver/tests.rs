@@ -47,7 +47,7 @@ async fn open(control: &Control<Memory>, agent: AgentId, session: u64) -> Frames
     let (outgoing, frames) = stream::open();
     let hello = Hello {
         versions: ringwall_protocol::VERSIONS,
-        features: vec![crate::core::LISTS.into()],
+        features: vec![ringwall_protocol::LISTS.into()],
         agent: "0.1.0".into(),
         boot: [0; 16],
         taken: None,
