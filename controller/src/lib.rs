@@ -12,6 +12,7 @@ pub mod core;
 pub mod declared;
 pub mod event;
 pub mod fleet;
+mod histogram;
 pub mod http;
 pub mod id;
 pub mod identity;

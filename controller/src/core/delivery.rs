@@ -13,6 +13,7 @@ use crate::assignment::{NewAssignment, State};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
 use crate::id::{Digest, NodeName, RevisionNumber};
+use crate::time::Time;
 
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -22,6 +23,8 @@ pub(super) struct Node {
     /// The newest that was confirmed of a revision before that one: what a rollout takes it back to.
     pub former: Option<Kept>,
     pub session: Option<SessionId>,
+    /// When its newest assignment was given, if by this controller.
+    pub given: Option<Time>,
     /// Revisions of lists that its kernel has, as its agent said to this controller.
     pub lists: std::collections::BTreeMap<crate::id::ListName, u64>,
 }
@@ -64,7 +67,9 @@ impl Core {
         let Some(numbers) = numbers else { return };
         for ((node, kept), (of, number)) in given.into_iter().zip(numbers) {
             debug_assert_eq!(node, *of);
-            self.nodes.entry(node.clone()).or_default().newest = Some(Kept { number: *number, ..kept });
+            let own = self.nodes.entry(node.clone()).or_default();
+            own.newest = Some(Kept { number: *number, ..kept });
+            own.given = Some(self.now);
             self.given.insert(node.clone());
             self.deliver(&node);
         }
@@ -102,6 +107,7 @@ impl Core {
         }
         newest.state = state.clone();
         let number = newest.number;
+        self.tally.ended(&state, node.given, self.now);
         if state == State::Confirmed {
             let before = std::mem::replace(&mut node.confirmed, node.newest.clone());
             let revision = node.confirmed.as_ref().map(|confirmed| confirmed.revision);

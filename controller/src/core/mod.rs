@@ -18,6 +18,7 @@ mod list;
 mod lists;
 mod probes;
 mod session;
+mod tally;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +32,7 @@ use serde_json::json;
 
 pub use lists::{Accepted, Coverage, LISTS_MAX, ListChange, NotListed, Unlisted};
 pub use probes::{Known, Path, target};
+pub use tally::Tally;
 pub use waves::Waves;
 
 use crate::agent::Agent;
@@ -194,6 +196,7 @@ pub struct Core {
     tried: BTreeMap<NodeName, (Time, Digest)>,
     /// The wave that was given out last, and when.
     wave_began: Option<(usize, Time)>,
+    tally: Tally,
     writes: BTreeMap<WriteId, Pending>,
     probes: probes::Probes,
     /// The store could not keep something: nothing more is asked of it until the next tick.
@@ -223,6 +226,7 @@ impl Core {
             window: WINDOW,
             tried: BTreeMap::new(),
             wave_began: None,
+            tally: Tally::default(),
             writes: BTreeMap::new(),
             probes: probes::Probes::default(),
             is_stalled: false,
@@ -303,6 +307,10 @@ impl Core {
     /// A node's newest assignment, and whether the node is connected.
     pub fn node(&self, name: &NodeName) -> Option<(Option<&Kept>, bool)> {
         self.nodes.get(name).map(|node| (node.newest.as_ref(), node.session.is_some()))
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The revision whose rulesets are known.

@@ -137,6 +137,9 @@ impl Core {
                 self.progress(&node, place, State::Refused(format!("{}: {detail}", word(reason))));
             }
             ToController::Event(event) => {
+                if matches!(event.happened, Happened::Drift { .. }) {
+                    *self.tally.drifts.entry(node.clone()).or_default() += 1;
+                }
                 let (kind, body) = told(event);
                 self.observe(Observed::Event(NewEvent { kind, node: Some(node), body }));
             }

@@ -15,19 +15,11 @@ use axum::response::IntoResponse;
 use ringwall_api as api;
 
 use super::key::Reader;
+use super::paths::counts;
 use super::refused::Refused;
 use super::{Api, nodes};
+use crate::histogram::Histogram;
 use crate::store::{Read as _, Store as _};
-
-/// Upper bounds of the buckets, in seconds.
-const BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
-
-#[derive(Clone, Copy, Default)]
-struct Histogram {
-    buckets: [u64; BUCKETS.len()],
-    count: u64,
-    sum: f64,
-}
 
 /// By route as it is described, method and status: all three are ours.
 type Key = (String, &'static str, u16);
@@ -47,12 +39,7 @@ impl Requests {
         };
         let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let histogram = requests.entry((route.to_owned(), method, status.as_u16())).or_default();
-        let seconds = took.as_secs_f64();
-        for (bucket, bound) in histogram.buckets.iter_mut().zip(BUCKETS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        histogram.count += 1;
-        histogram.sum += seconds;
+        histogram.count(took);
     }
 }
 
@@ -100,16 +87,26 @@ pub async fn metrics(Reader(_): Reader, State(inner): Api) -> Result<impl IntoRe
     for node in &nodes {
         let _ = writeln!(text, "ringwall_node_late{{node=\"{}\"}} {}", node.name, u8::from(node.late.is_some()));
     }
+    let (tally, paths) = inner.state.control.look(|core| (core.tally().clone(), counts(core))).await?;
+    head(&mut text, "applies_total", "counter", "Rulesets that nodes were given and that came to an end, since this controller was started.");
+    for (result, count) in [("confirmed", tally.confirmed), ("fell", tally.fell), ("refused", tally.refused)] {
+        let _ = writeln!(text, "ringwall_applies_total{{result=\"{result}\"}} {count}");
+    }
+    head(&mut text, "apply_duration_seconds", "histogram", "From when a ruleset was given to a node until the node confirmed it.");
+    tally.took.write(&mut text, "ringwall_apply_duration_seconds", "");
+    head(&mut text, "ruleset_drift_total", "counter", "Changes by others that a node's agent found, since this controller was started.");
+    for (node, count) in &tally.drifts {
+        let _ = writeln!(text, "ringwall_ruleset_drift_total{{node=\"{node}\"}} {count}");
+    }
+    head(&mut text, "paths", "gauge", "Declared paths between nodes, by what the last look at them showed.");
+    for (state, count) in [("as_declared", paths.as_declared), ("not_as_declared", paths.not_as_declared), ("unknown", paths.unknown)] {
+        let _ = writeln!(text, "ringwall_paths{{state=\"{state}\"}} {count}");
+    }
     head(&mut text, "http_request_duration_seconds", "histogram", "Requests to this API, until their answer began.");
     let requests = inner.requests.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for ((route, method, status), histogram) in requests {
         let labels = format!("route=\"{route}\",method=\"{method}\",status=\"{status}\"");
-        for (bound, number) in BUCKETS.iter().zip(histogram.buckets) {
-            let _ = writeln!(text, "ringwall_http_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {number}");
-        }
-        let _ = writeln!(text, "ringwall_http_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {}", histogram.count);
-        let _ = writeln!(text, "ringwall_http_request_duration_seconds_sum{{{labels}}} {}", histogram.sum);
-        let _ = writeln!(text, "ringwall_http_request_duration_seconds_count{{{labels}}} {}", histogram.count);
+        histogram.write(&mut text, "ringwall_http_request_duration_seconds", &labels);
     }
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }

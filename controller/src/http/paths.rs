@@ -47,6 +47,11 @@ pub async fn look(Writer(_): Writer, State(inner): Api) -> Result<StatusCode, Re
     Ok(StatusCode::ACCEPTED)
 }
 
+/// How many there are of each kind.
+pub fn counts(core: &Core) -> api::PathCounts {
+    page(core, &Which { after: None, limit: None, conclusion: None }, 0).counts
+}
+
 fn page(core: &Core, which: &Which, limit: usize) -> api::Paths {
     let mut page = api::Paths { revision: None, counts: api::PathCounts::default(), paths: Vec::new(), not_probed: Vec::new(), next: None };
     let Some((declared, paths)) = core.paths() else { return page };

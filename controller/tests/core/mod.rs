@@ -491,6 +491,8 @@ fn a_changed_membership_that_a_node_refuses_is_tried_again_after_a_minute() {
     }
     assert_eq!(state(&world, 1).state, assignment::State::Confirmed);
     assert_eq!(state(&world, 1).digest, Digest::of(b"changed for 1"));
+    let tally = world.core.tally();
+    assert!(tally.confirmed == 3 && tally.refused + tally.fell > 0, "two of the first, one of what changed: {tally:?}");
     let failed = state(&world, 0);
     assert!(matches!(failed.state, assignment::State::Refused(_) | assignment::State::Fell(_)), "{:?}", failed.state);
 }

@@ -83,7 +83,15 @@ fn a_node_is_let_in_placed_and_put_out() {
         assert_eq!(node["late"], "is not connected");
         assert_eq!(node["agent"], json!(id.to_string()));
         let metrics = fixture.get("/metrics").await;
-        assert!(metrics.as_str().expect("text").contains("\nringwall_agents{state=\"disconnected\"} 1\n"), "{metrics}");
+        for line in [
+            "ringwall_agents{state=\"disconnected\"} 1",
+            "ringwall_applies_total{result=\"confirmed\"} 0",
+            "ringwall_apply_duration_seconds_bucket{le=\"0.5\"} 0",
+            "ringwall_apply_duration_seconds_count 0",
+            "ringwall_paths{state=\"unknown\"} 0",
+        ] {
+            assert!(metrics.as_str().expect("text").contains(&format!("\n{line}\n")), "{line}: {metrics}");
+        }
 
         let place = json!({ "site": "sto", "labels": { "role": "edge" }, "prefixes": [] });
         let (status, agent) = fixture.ask(&fixture.admin, "PUT", &format!("{path}/place"), Some(place)).await;
