@@ -388,3 +388,41 @@ async fn what_is_no_message_harms_nobody() {
     // The others are served as before.
     rig.session(&web, None).await;
 }
+
+/// What an agent says of itself counts only as far as an operator allowed it; who says more is told of.
+#[tokio::test]
+async fn an_agent_that_claims_another_s_address_or_a_later_place_changes_nothing() {
+    let rig = Rig::new("claims").await;
+    let (web, other) = (rig.member("web-1").await, rig.member("web-2").await);
+    let told = async |kind: &str| {
+        rig.until(async |store| {
+            let events = store.read().await.ok()?.events(Default::default(), 100).await.ok()?.events;
+            events.into_iter().find(|event| event.kind == kind)
+        })
+        .await
+    };
+    let agents = async || rig.store.read().await.expect("a snapshot").agents().await.expect("rows");
+    let before = agents().await;
+    let mut claim = hello(None);
+    claim.facts.addresses.extend(facts("web-2").addresses);
+    let _session = rig.open(&web, claim).await.expect("a session");
+    let event = told("report_refused").await;
+    assert!(event.body["why"].as_str().is_some_and(|why| why.contains("192.0.2.50") && why.contains("web-2")), "{}", event.body);
+    assert_eq!(event.node.as_ref().map(NodeName::as_str), Some("web-1"));
+    assert_eq!(agents().await, before);
+
+    // An address that no operator gave it is kept as what it says, and is not the node's.
+    let mut claim = hello(None);
+    claim.facts.addresses.push("203.0.113.7".parse().expect("an address"));
+    let _session = rig.open(&web, claim).await.expect("a session");
+    let reported = rig.until(async |store| {
+        let agents = store.read().await.ok()?.agents().await.ok()?;
+        agents.into_iter().find(|agent| agent.reported.len() == 2)
+    });
+    assert_eq!(reported.await.addresses(), facts("web-1").addresses.into_iter().collect());
+
+    let mut ahead = rig.open(&other, Hello { facts: facts("web-2"), ..hello(Some(Place { epoch: 1, number: 99 })) }).await.expect("a session");
+    assert!(matches!(ahead.hear().await, Some(ToAgent::Welcome(_))));
+    let event = told("ahead").await;
+    assert_eq!((event.node.as_ref().map(NodeName::as_str), &event.body["taken"]), (Some("web-2"), &serde_json::json!([1, 99])));
+}
