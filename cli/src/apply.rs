@@ -161,6 +161,11 @@ struct Node {
 
 impl Node {
     fn open(state: &StateArgs) -> Result<Self, Failure> {
+        // Where ringwall-agent keeps who it is. It would take what is done here for somebody else's doing, and heal it.
+        if state.state_dir.join("identity/certificate.pem").exists() {
+            let failure = Failure::new(Exit::Failure, "this machine is a node of a fleet: its controller says what it enforces");
+            return Err(failure.help("change the policy there (`ringwall revision commit`, `ringwall rollout start`), or take the node out of the fleet: stop ringwall-agent, and `ringwall-agent forget`"));
+        }
         let nft = Nft::find(std::env::var_os("PATH").as_deref()).map_err(|error| failure(&error.into()))?;
         let netfilter = Netfilter::open().map_err(|error| failure(&error.into()))?;
         Ok(Self { nft, netfilter, state: state.open()? })

@@ -211,3 +211,16 @@ fn wrong_usage_is_exit_code_two() {
         assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.err);
     }
 }
+
+#[test]
+fn on_a_node_of_a_fleet_the_controller_says_what_is_enforced() {
+    let (rig, rules) = enforced();
+    let path = rig.write("new.yaml", &policy(&open_to_users("new", 81)));
+    rig.host("node").output("sh", &["-c", "mkdir /var/lib/ringwall/identity && touch /var/lib/ringwall/identity/certificate.pem"], "").unwrap();
+    for command in [vec!["apply", &path, "--no-management"], vec!["confirm"], vec!["rollback"], vec!["remove", "--yes"]] {
+        rig.ringwall("node", &command).failed(1, &["is a node of a fleet", "ringwall revision commit", "ringwall-agent forget"]);
+        assert_eq!(rig.rules("node"), rules, "{command:?}");
+    }
+    // What changes nothing works as before.
+    unchanged(&rig, &rules);
+}
