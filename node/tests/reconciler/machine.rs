@@ -91,14 +91,14 @@ impl DiskModel {
 pub enum Failure {
     /// Nothing was done.
     Before,
-    /// The kernel did it, and nobody was told. Of a confirmation alone: of all else it is as good as done.
+    /// It was done, and said to have failed. Neither of a load nor of what is made durable: each is one step.
     After,
 }
 
 /// Carries out what touches the kernel or the disk; `None` for what does not.
 pub fn operate(kernel: &mut KernelModel, disk: &mut DiskModel, action: &Action, failure: Option<Failure>) -> Option<Event> {
     let fails = failure == Some(Failure::Before);
-    Some(match action {
+    let event = match action {
         Action::Persist(assignment) if disk.is_full || fails => {
             Event::NotPersisted { place: assignment.place, detail: "no space left on device".into() }
         }
@@ -129,6 +129,17 @@ pub fn operate(kernel: &mut KernelModel, disk: &mut DiskModel, action: &Action, 
             Event::Removed
         }
         _ => return None,
+    };
+    if failure != Some(Failure::After) {
+        return Some(event);
+    }
+    let detail = || "nobody knows what became of it".to_owned();
+    Some(match event {
+        Event::RolledBack(_) => Event::NotRolledBack { detail: detail() },
+        Event::KernelRead(_) => Event::KernelNotRead,
+        Event::Healed => Event::NotHealed,
+        Event::Removed => Event::NotRemoved { detail: detail() },
+        other => other,
     })
 }
 

@@ -312,17 +312,20 @@ impl World {
     fn operate(&mut self, action: &Action) -> Option<Event> {
         let failure = match () {
             () if self.fails() => Some(Failure::Before),
-            () if matches!(action, Action::ConfirmInKernel(_)) && self.fails() => Some(Failure::After),
+            () if self.fails() => Some(Failure::After),
             () => None,
         };
         let (before, taken) = (self.kernel.current, self.disk.clone());
         let event = operate(&mut self.kernel, &mut self.disk, action, failure)?;
-        match &event {
-            Event::Persisted(place) => self.checks.persist(&taken, *place),
-            Event::KernelRead(_) => self.checks.read(),
-            Event::Healed => self.tally.healed += 1,
-            Event::Removed => self.checks.removed(),
-            Event::NotSettled(SettleFailure::Disk(_)) => self.tally.unconfirmed_by_disk += 1,
+        if let Some(now) = self.disk.taken.as_ref().filter(|now| taken.taken.as_ref() != Some(now)) {
+            self.checks.persist(&taken, now.place);
+        }
+        match (action, &event) {
+            (_, Event::KernelRead(_)) => self.checks.read(),
+            (_, Event::Healed) => self.tally.healed += 1,
+            (_, Event::NotSettled(SettleFailure::Disk(_))) => self.tally.unconfirmed_by_disk += 1,
+            // Done, whatever is said.
+            (Action::Remove, _) if self.disk.confirmed.is_none() => self.checks.removed(),
             _ => {}
         }
         if let Action::ConfirmInKernel(generation) = action
