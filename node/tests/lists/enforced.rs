@@ -1,6 +1,7 @@
 //! Lists in the real kernel.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use ringwall_lab::frame::{Details, packet};
@@ -372,5 +373,41 @@ fn an_address_is_blocked_while_a_long_list_is_loaded() {
         let sets = netfilter().sets(&TableId::inet("ringwall_blocks")).expect("sets");
         assert_eq!(sets.iter().find(|set| set.name == "block4").and_then(|set| set.count), Some(50_001));
         assert!(lane.cut(NOW).expect("cut").is_empty());
+    });
+}
+
+/// A program that begins anew finds what the one before it left: what no list has goes, and the rest is not touched.
+#[test]
+fn what_an_earlier_program_left_is_taken_out() {
+    in_namespace(|| {
+        for more in [0, 20_000u32] {
+            let many = (0..more).map(|last| std::net::Ipv4Addr::from_bits(0x0b00_0000 + last).to_string());
+            let kept: Vec<Entry> = many.map(|text| lasting(&text)).chain([lasting("203.0.113.1"), lasting("203.0.113.0/25"), lasting("2001:db8:1::/48")]).collect();
+            let gone = [lasting("203.0.113.2"), lasting("198.51.100.0/25"), lasting("2001:db8:2::/48"), timed("2001:db8::9", 600)];
+            let mut before = lane(NEW);
+            change(&mut before, "blocks", &kept, &[]);
+            change(&mut before, "blocks", &gone, &[]);
+            settle(&mut before);
+
+            let mut after = Lane::new(netfilter(), Planner::default(), NEW);
+            change(&mut after, "blocks", &kept, &[]);
+            settle(&mut after);
+            let mut tries = 0;
+            while !after.reconcile(NOW).expect("the kernel answers") {
+                settle(&mut after);
+                tries += 1;
+            }
+            assert_eq!(tries, 1, "{more}: once is enough");
+            let addresses = usize::try_from(more).expect("few") + 1;
+            let expected = [("block4", addresses), ("block4_prefixes", 2), ("block4_covers", 1), ("block6", 0), ("block6_prefixes", 1), ("block6_covers", 1)];
+            for (set, count) in expected {
+                assert_eq!(elements(set).len(), count, "{more}: {set}");
+            }
+            // Nothing is changed where nothing is left over.
+            let generation = netfilter().generation().expect("a number");
+            assert!(after.reconcile(NOW).expect("the kernel answers"));
+            assert_eq!(netfilter().generation().expect("a number"), generation);
+            Command::new("nft").args(["delete", "table", "inet", "ringwall_blocks"]).status().expect("nft runs");
+        }
     });
 }
