@@ -62,8 +62,10 @@ pub struct Path {
     pub known: Option<Known>,
     /// The last look showed something else, and another one will decide.
     is_doubtful: bool,
-    /// It was not looked at since something changed.
+    /// It was looked at since something changed,
     is_looked: bool,
+    /// which was after this run began.
+    marked: u64,
     /// Before the wave that is under way.
     before: Option<Known>,
 }
@@ -83,6 +85,8 @@ pub(super) struct Probes {
     urgent: VecDeque<usize>,
     next: usize,
     run: Option<Run>,
+    /// Its paths are looked at again, in their turn.
+    is_turn: bool,
     last: u64,
     runs: u64,
     /// When the next run that nobody waits for begins.
@@ -164,7 +168,7 @@ impl Core {
         }
         let mut paths = Vec::with_capacity(declared.matrix.cases.len());
         for case in &declared.matrix.cases {
-            paths.push(known.remove(&key(case)).map(|path| Path { is_doubtful: false, ..path }).unwrap_or_default());
+            paths.push(known.remove(&key(case)).map(|path| Path { is_doubtful: false, marked: 0, ..path }).unwrap_or_default());
         }
         self.probes.paths = paths;
         let messages = self.probes.run.take().map(|run| run.ends());
@@ -207,7 +211,7 @@ impl Core {
         let Some(declared) = &self.probes.declared else { return };
         for (case, path) in declared.matrix.cases.iter().zip(&mut self.probes.paths) {
             if node.is_none_or(|node| declared.ends(case).any(|end| end == node)) {
-                path.is_looked = false;
+                (path.is_looked, path.marked) = (false, self.probes.runs);
             }
         }
         self.probes.due = None;
@@ -272,7 +276,8 @@ impl Core {
 
     fn judge_run(&mut self) {
         let (Some(run), Some(declared)) = (self.probes.run.take(), self.probes.declared.clone()) else { return };
-        self.probes.due = self.probes.paths.iter().all(|path| path.is_looked).then(|| self.now.after(REST));
+        // After those that were waited for, or were new, come others that are.
+        self.probes.due = self.probes.is_turn.then(|| self.now.after(REST));
         let (mut events, mut changed) = (Vec::new(), 0);
         for (place, case) in &run.cases {
             let evidence = run.reports.evidence(case);
@@ -281,7 +286,8 @@ impl Core {
             let is_served = matches!(evidence.outcomes.get(&Try::Plain), Some(Outcome::Answered { .. })) && !is_ours;
             let path = &mut self.probes.paths[*place];
             let before = path.known;
-            match path.take(finding, is_served, case.expectation.open, self.now) {
+            let is_new = path.marked < self.probes.runs;
+            match path.take(finding, is_served, case.expectation.open, is_new, self.now) {
                 Look::Same => {}
                 Look::Doubtful => self.probes.urgent.push_back(*place),
                 Look::Changed => {
@@ -392,6 +398,7 @@ impl Probes {
         let mut load = Load { from: vec![0; sessions.len()], to: vec![0; sessions.len()], all: 0 };
         let cases = &declared.matrix.cases;
         let can = |place: usize| cases[place].sources.iter().any(|machine| sessions[*machine].is_some());
+        self.is_turn = false;
         if !self.urgent.is_empty() {
             let mut later = VecDeque::new();
             let mut chosen = Vec::new();
@@ -411,6 +418,7 @@ impl Probes {
         if !news.is_empty() {
             return news;
         }
+        self.is_turn = true;
         let some = (cases.len() / RUNS).max(FEW).min(cases.len());
         let turn: Vec<usize> = places(self.next).take(some).filter(|place| can(*place) && load.takes(&cases[*place])).collect();
         self.next = (self.next + some) % cases.len().max(1);
@@ -452,7 +460,8 @@ impl Path {
         !self.is_looked || self.is_doubtful
     }
 
-    fn take(&mut self, finding: Finding, is_served: bool, is_expected_open: bool, now: Time) -> Look {
+    /// `is_new`: the look began after the last change that is known of.
+    fn take(&mut self, finding: Finding, is_served: bool, is_expected_open: bool, is_new: bool, now: Time) -> Look {
         let known = Known { disposition: finding.disposition, is_served };
         let is_unknown = finding.disposition == Disposition::Unknown;
         let is_other = self.known.is_some_and(|before| before.disposition != known.disposition || !known.works_as(before));
@@ -472,7 +481,7 @@ impl Path {
         if !is_unknown {
             self.known = Some(known);
         }
-        (self.is_doubtful, self.is_looked, self.looked) = (false, true, Some(now));
+        (self.is_doubtful, self.is_looked, self.looked) = (false, is_new, Some(now));
         (self.finding, self.is_expected_open) = (Some(finding), is_expected_open);
         if is_news { Look::Changed } else { Look::Same }
     }

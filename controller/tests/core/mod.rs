@@ -6,6 +6,7 @@
 //! there are back at the first.
 
 mod lists;
+mod probes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
