@@ -36,7 +36,7 @@ pub fn run(settings: &Settings, lists: &Lists, mut netfilter: Netfilter, actions
                 if let Ok(ruleset) = &ruleset {
                     lists.blocking_tell(Told::Ruleset(ruleset.protected.union(&ruleset.local)));
                 }
-                let proof = |loading: &Loading<'_>| (settings.proof)(ruleset.as_ref().map_err(String::as_str)?, loading);
+                let proof = |loadings: &[Loading<'_>]| (settings.proof)(ruleset.as_ref().map_err(String::as_str)?, loadings);
                 let load = Load { ways_in: &settings.ways_in, answers: answers.clone(), proof: &proof };
                 hands.load(&assignment, load)
             }

@@ -12,7 +12,7 @@ use ringwall_node::reconciler::{Action, Disk, Event, Kernel, Millis, Moment, Rec
 use ringwall_packet::Flow;
 use ringwall_protocol::{Facts, Hello, LISTS, PROBES, ToController, VERSIONS};
 use ringwall_ruleset::Ruleset;
-use ringwall_ruleset::nftables::{Generation, Loading, prove};
+use ringwall_ruleset::nftables::{Generation, Loading, prove_all};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
@@ -24,12 +24,12 @@ use crate::{edge, hands, session};
 /// Events that wait for the reconciler, which takes them in microseconds.
 const EVENTS: usize = 1024;
 
-/// Says whether a text does what the ruleset says.
-pub type ProofOf = fn(&Ruleset, &Loading<'_>) -> Result<(), Unproved>;
+/// Says whether texts do what the ruleset says.
+pub type ProofOf = fn(&Ruleset, &[Loading<'_>]) -> Result<(), Unproved>;
 
-/// The text read back, as anybody's would be: the controller has proved the ruleset, and nobody has seen this text.
-pub fn proof(ruleset: &Ruleset, loading: &Loading<'_>) -> Result<(), Unproved> {
-    Ok(prove(ruleset, loading)?)
+/// The texts read back, as anybody's would be: the controller has proved the ruleset, and nobody has seen these texts.
+pub fn proof(ruleset: &Ruleset, loadings: &[Loading<'_>]) -> Result<(), Unproved> {
+    Ok(prove_all(ruleset, loadings)?)
 }
 
 /// What does not change while the agent runs.

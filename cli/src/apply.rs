@@ -312,7 +312,8 @@ fn enforce(
     bring_back(node, terminal)?;
     learn_first(node, &ruleset, learn, terminal)?;
     // The very text that is loaded, onto what is there.
-    let proof = |loading: &Loading<'_>| ringwall_compile::prove(policy, &record.node, loading).map_err(Into::into);
+    let prove = |loading: &Loading<'_>| ringwall_compile::prove(policy, &record.node, loading).map_err(Into::into);
+    let proof = |loadings: &[Loading<'_>]| loadings.iter().try_for_each(prove);
     let applied = apply::apply(&node.nft, &mut node.netfilter, &mut node.state, &cleared, confirm, &record, &proof)
         .map_err(|error| failure(&error))?;
     let generation = applied.generation;

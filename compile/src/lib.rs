@@ -16,7 +16,7 @@ use ringwall_policy::{Action, End, Name, Node, Policy, Rule, Stage, receivable};
 use ringwall_ruleset::nftables::{Confirm, Generation, Installed, Loading, transaction};
 use ringwall_ruleset::{Effect, Entry, Floor, Forward, Path, Ruleset};
 
-pub use proof::{Counterexample, Unproved, prove};
+pub use proof::{Unproved, prove};
 
 /// The id of the floor's management entry.
 pub const MANAGEMENT: &str = "management";

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use ringwall_ruleset::nftables::{Confirm, Generation, Installed, Loading, body, body_of_lists, prove, transaction};
+use ringwall_ruleset::nftables::{Confirm, Generation, Installed, Loading, body, body_of_lists, prove, prove_all, transaction};
 use ringwall_ruleset::{Effect, Entry, Forward, Ruleset};
 
 use mutants::{filter_of, mutants, same};
@@ -163,6 +163,37 @@ fn nothing_may_follow() {
     let text = text.replace("or 0x0b000000", "or 0x0c000000");
     let error = prove(&ruleset, &Loading { text: &text, generation, installed: &installed, confirm }).expect_err("a wrong mark");
     assert!(error.to_string().contains("a mark that is not the generation's"), "{error}");
+}
+
+/// Of two texts with the same chains one is compared: whatever is wrong with the other is noticed as if it stood alone.
+#[test]
+fn a_text_that_is_proved_vouches_for_no_other() {
+    let mut runner = TestRunner::deterministic();
+    let (mut refused, mut proved) = (0, 0);
+    for _ in 0..3 {
+        let ruleset = ruleset(5).new_tree(&mut runner).expect("a ruleset").current();
+        let (generation, installed) = (Generation(10), older());
+        let text = transaction(&ruleset, generation, &installed, Confirm::Within(60));
+        let trial = Loading { text: &text, generation, installed: &installed, confirm: Confirm::Within(60) };
+        let nothing = Installed { fallen: installed.fallen.clone(), ..Installed::default() };
+        let boot = transaction(&ruleset, generation, &nothing, Confirm::Never);
+        fn of<'a>(text: &'a str, installed: &'a Installed) -> Loading<'a> {
+            Loading { text, generation: Generation(10), installed, confirm: Confirm::Never }
+        }
+        prove_all(&ruleset, &[trial, of(&boot, &nothing)]).expect("both are ours");
+        let all = mutants(&boot);
+        let step = (all.len() / 30).max(1);
+        for (what, mutant) in all.into_iter().step_by(step) {
+            let (alone, beside) = (prove(&ruleset, &of(&mutant, &nothing)), prove_all(&ruleset, &[trial, of(&mutant, &nothing)]));
+            assert_eq!(alone.is_ok(), beside.is_ok(), "{what}: {alone:?} {beside:?}");
+            *(if alone.is_ok() { &mut proved } else { &mut refused }) += 1;
+        }
+        // Marks that are refused are others, and the chain that says so is the same.
+        let fewer = Installed::default();
+        assert!(prove_all(&ruleset, &[trial, of(&boot, &fewer)]).is_err());
+    }
+    println!("{refused} refused, {proved} do the same");
+    assert!(refused > 60);
 }
 
 /// The only statement beside the verdict that decides anything: what becomes of the connection's later packets.

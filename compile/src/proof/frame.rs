@@ -11,14 +11,13 @@ use ringwall_ruleset::nftables::Loading;
 use ringwall_ruleset::nftables::frame::{self, Declared, FILTERING, HOOKS, add};
 use ringwall_ruleset::nftables::read::State;
 
-use super::Unproved;
 use super::effects::Expected;
 use super::meaning::Meaning;
 
 /// `is_older`: the text was loaded onto what an older one left.
-pub fn check(meaning: &Meaning<'_>, state: &State<'_>, loading: &Loading<'_>, is_older: bool) -> Result<(), Unproved> {
-    let [blocks, filtering] = frame::declared(state).map_err(fixed)?;
-    frame::equal(&frame::blocks(&meaning.policy.protected, loading.confirm), &blocks).map_err(fixed)?;
+pub fn check(meaning: &Meaning<'_>, state: &State<'_>, loading: &Loading<'_>, is_older: bool) -> Result<(), String> {
+    let [blocks, filtering] = frame::declared(state)?;
+    frame::equal(&frame::blocks(&meaning.policy.protected, loading.confirm), &blocks)?;
     let name = loading.generation.to_string() + "_";
     // Chains and rules of the generation are compared as meaning; those of others are as they were.
     let others = frame::others(loading);
@@ -30,20 +29,20 @@ pub fn check(meaning: &Meaning<'_>, state: &State<'_>, loading: &Loading<'_>, is
     let deciding = Path::ALL.map(|path| (path, meaning.rules_on(path).into_values().collect()));
     let needed = expected(meaning, loading, &deciding, |path| meaning.is_managed_on(path));
     let (own, more): (Vec<_>, Vec<_>) = filtering.iter().filter(|(key, _)| is_fixed(key)).partition(|(key, _)| needed.contains_key(*key));
-    frame::equal(&needed, own).map_err(fixed)?;
+    frame::equal(&needed, own)?;
     if !more.is_empty() {
         // A rule that no packet of this node's can match may have its objects, or none.
         let all = Path::ALL.map(|path| (path, meaning.policy.rules.iter().collect()));
         let possible = expected(meaning, loading, &all, |_| meaning.policy.management.is_some());
         if let Some(((kind, name), _)) = more.into_iter().find(|(key, texts)| possible.get(*key) != Some(*texts)) {
-            return Err(fixed(format!("{kind} `{name}` is none of ours")));
+            return Err(format!("{kind} `{name}` is none of ours"));
         }
     }
-    frame::rest(&filtering, loading, is_older).map_err(fixed)
+    frame::rest(&filtering, loading, is_older)
 }
 
 /// Chains of rules that only watch: what they say is exactly known.
-pub fn audited_chains(meaning: &Meaning<'_>, state: &State<'_>) -> Result<Vec<String>, Unproved> {
+pub fn audited_chains(meaning: &Meaning<'_>, state: &State<'_>) -> Result<Vec<String>, String> {
     let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let is_watching = |name: &str| name.contains("_r_") && name.ends_with("_audit");
     for declaration in state.declarations() {
@@ -58,16 +57,12 @@ pub fn audited_chains(meaning: &Meaning<'_>, state: &State<'_>) -> Result<Vec<St
             let rule = meaning.policy.rules.iter().find(|rule| rule.id.as_str() == id && rule.stage == Stage::Audit)?;
             Some(Expected::new(meaning, path).watching(rule))
         });
-        let expected = found.ok_or_else(|| fixed(format!("chain `{name}` is of no audited rule")))?;
+        let expected = found.ok_or_else(|| format!("chain `{name}` is of no audited rule"))?;
         if *texts != expected {
-            return Err(fixed(format!("chain `{name}` does not only count and log: {texts:?}")));
+            return Err(format!("chain `{name}` does not only count and log: {texts:?}"));
         }
     }
     Ok(rules.into_keys().collect())
-}
-
-fn fixed(what: String) -> Unproved {
-    Unproved::Frame { what }
 }
 
 /// The policy's table, with the objects of these rules.

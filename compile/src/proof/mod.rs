@@ -17,14 +17,12 @@ use std::collections::HashMap;
 use std::fmt;
 
 use ringwall_diagnostic::Sources;
-use ringwall_packet::{
-    Address, Budget, Change, Cube, Exhausted, Matches, Protocol, Row, Table, UpperCube, Witness, truth,
-};
+use ringwall_packet::{Address, Budget, Change, Cube, Matches, Protocol, Row, Table, UpperCube, truth};
 use ringwall_policy::Policy;
 use ringwall_ruleset::filter::{Decision, Filter, FilterVerdict};
-use ringwall_ruleset::nftables::frame::{Slice, armed, before, hook, installed, is_dispatch, sliced, slices};
-use ringwall_ruleset::nftables::read::{self, Sets, State, filter, script};
-use ringwall_ruleset::nftables::{Confirm, Generation, Loading, TABLE};
+use ringwall_ruleset::nftables::frame::{Slice, armed, hook, is_dispatch, sliced, slices};
+use ringwall_ruleset::nftables::read::{Sets, State, filter, script};
+use ringwall_ruleset::nftables::{self, Confirm, Counterexample, Generation, Loading, TABLE, loaded, refuse};
 use ringwall_ruleset::{Path, Verdict};
 
 use effects::{Expected, is_plain_jump, without_jump};
@@ -38,40 +36,20 @@ const STEPS: u64 = 200_000_000;
 pub enum Unproved {
     /// The policy has no such node.
     NoNode(String),
-    /// The text can't be read, or the kernel would refuse it.
-    Text(String),
-    /// Something of the fixed parts is missing, too much, or different.
-    Frame { what: String },
-    /// A match or statement that the proof does not know.
-    Statement { line: usize, text: String },
-    Packet(Box<Counterexample>),
-    Unknown { path: Path, exhausted: Exhausted },
+    Text(nftables::Unproved),
 }
 
-/// A packet that the text does not treat as the policy says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counterexample {
-    pub path: Path,
-    pub packet: Witness,
-    pub must: String,
-    pub does: String,
-    /// Of the text, from 1; `None` for a chain's policy.
-    pub line: Option<usize>,
+impl From<nftables::Unproved> for Unproved {
+    fn from(why: nftables::Unproved) -> Self {
+        Self::Text(why)
+    }
 }
 
 impl fmt::Display for Unproved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoNode(name) => write!(f, "the policy has no node `{name}`"),
-            Self::Text(why) => write!(f, "the text that was written can't be loaded: {why}"),
-            Self::Frame { what } => write!(f, "the text that was written is not complete: {what}"),
-            Self::Statement { line, text } => write!(f, "line {line} of the text that was written has a statement that is not proved: `{text}`"),
-            Self::Packet(found) => {
-                let Counterexample { path, packet, must, does, line } = &**found;
-                write!(f, "{} of `{packet}`: the policy says {must}, the text that was written {does}", path.short())?;
-                line.map_or(Ok(()), |line| write!(f, " (line {line})"))
-            }
-            Self::Unknown { path, exhausted } => write!(f, "the proof of path {} did not end: {exhausted}", path.short()),
+            Self::Text(why) => why.fmt(f),
         }
     }
 }
@@ -81,34 +59,13 @@ impl std::error::Error for Unproved {}
 /// Proves that the text does what the policy says on the node.
 pub fn prove(policy: &Policy, node: &str, loading: &Loading<'_>) -> Result<(), Unproved> {
     let node = policy.nodes.get(node).ok_or_else(|| Unproved::NoNode(node.to_owned()))?;
-    let mut sources = Sources::new();
-    let source = sources.add("nftables text", "");
-    let (script, diagnostics) = script(loading.text, source);
-    refuse(&diagnostics)?;
     let meaning = Meaning::new(policy, node, loading.generation, loading.installed.fallen.iter().copied().collect());
-    let before = before(loading);
-    let (there, diagnostics) = read::script(&before, source);
-    refuse(&diagnostics)?;
-    let mut state = State::with_installed(installed(loading));
-    if !before.is_empty() {
-        // Onto tables that an older text left, too.
-        let mut state = state.clone();
-        refuse(&state.apply(&there))?;
-        refuse(&state.apply(&script))?;
-        frame::check(&meaning, &state, loading, true)?;
-    }
-    refuse(&state.apply(&script))?;
-    frame::check(&meaning, &state, loading, false)?;
-    let proof = Proof { loading, meaning: &meaning };
-    proof.enforced(&state)?;
-    proof.audited(&state, source)
-}
-
-fn refuse(diagnostics: &[ringwall_diagnostic::Diagnostic]) -> Result<(), Unproved> {
-    match diagnostics.first() {
-        None => Ok(()),
-        Some(diagnostic) => Err(Unproved::Text(diagnostic.message.clone())),
-    }
+    let fixed = |state: &State<'_>, is_older: bool| frame::check(&meaning, state, loading, is_older);
+    Ok(loaded(loading, fixed, |state| {
+        let proof = Proof { loading, meaning: &meaning };
+        proof.compare(state, false)?;
+        proof.audited(state)
+    })?)
 }
 
 struct Proof<'a> {
@@ -174,41 +131,37 @@ impl Numbers {
 }
 
 impl<'a> Proof<'a> {
-    /// The enforced part: everything but rules that only watch.
-    fn enforced(&self, state: &State<'_>) -> Result<(), Unproved> {
-        self.compare(state, false)
-    }
-
     /// Rules that only watch: the same once more, each of them deciding.
-    fn audited(&self, state: &State<'_>, source: ringwall_diagnostic::SourceId) -> Result<(), Unproved> {
-        let chains = frame::audited_chains(self.meaning, state)?;
+    fn audited(&self, state: &State<'_>) -> Result<(), nftables::Unproved> {
+        let chains = frame::audited_chains(self.meaning, state).map_err(nftables::Unproved::Frame)?;
         if chains.is_empty() {
             return Ok(());
         }
         let text: String = chains.iter().map(|chain| {
             format!("flush chain inet {TABLE} {chain}\nadd rule inet {TABLE} {chain} counter name \"{chain}\" drop\n")
         }).collect();
-        let (deciding, diagnostics) = script(&text, source);
+        let (deciding, diagnostics) = script(&text, Sources::new().add("nftables text", ""));
         refuse(&diagnostics)?;
         let mut state = state.clone();
         refuse(&state.apply(&deciding))?;
         self.compare(&state, true)
     }
 
-    fn compare(&self, state: &State<'_>, is_watched: bool) -> Result<(), Unproved> {
-        let does = filter(state, Sets::Free).map_err(|diagnostic| Unproved::Text(diagnostic.message))?;
+    /// `is_watched`: rules that only watch decide, too.
+    fn compare(&self, state: &State<'_>, is_watched: bool) -> Result<(), nftables::Unproved> {
+        let does = filter(state, Sets::Free).map_err(|diagnostic| nftables::Unproved::Text(diagnostic.message))?;
         let is_any_dispatch = |text: &str| {
             let current = self.loading.installed.current;
             Path::ALL.into_iter().any(|path| current.is_some_and(|current| is_dispatch(current, path, text)))
         };
         if let Some(unknown) = does.unknown.iter().find(|unknown| !is_any_dispatch(&unknown.text)) {
-            return Err(Unproved::Statement { line: unknown.line, text: unknown.text.clone() });
+            return Err(nftables::Unproved::Statement { line: unknown.line, text: unknown.text.clone() });
         }
         let mut effects = Numbers::default();
         let numbers: Vec<usize> = does.effects.iter().map(|texts| effects.of(texts.iter().filter(|text| !is_plain_jump(text)).map(|text| without_jump(text)))).collect();
         for path in Path::ALL {
             let chain = does.chains.iter().find(|chain| chain.hook == hook(path) && chain.table == format!("inet {TABLE}"));
-            let chain = chain.ok_or_else(|| Unproved::Frame { what: format!("no base chain for {}", path.short()) })?;
+            let chain = chain.ok_or_else(|| nftables::Unproved::Frame(format!("no base chain for {}", path.short())))?;
             let expected = Expected::new(self.meaning, path);
             let must = self.switched(self.meaning.table(path), is_watched, &expected, &mut effects);
             let same = |must: Option<&Must<'_>>, decision: Option<&Decision>| match (must, decision) {
@@ -232,7 +185,7 @@ impl<'a> Proof<'a> {
                     .into_normal(|decision| (decision.verdict, numbers[decision.effects], decision.rule.is_some()));
                 let found = must
                     .difference(&does_here, same, &mut Budget::new(STEPS))
-                    .map_err(|exhausted| Unproved::Unknown { path, exhausted })?;
+                    .map_err(|exhausted| nftables::Unproved::Unknown { path, exhausted })?;
                 if let Some(change) = found.v4.first() {
                     return Err(self.counterexample(change, &slice, &must.v4, &does_here.v4, &does, &expected));
                 }
@@ -274,7 +227,7 @@ impl<'a> Proof<'a> {
         does: &[Row<A, Decision>],
         all: &Filter,
         expected: &Expected,
-    ) -> Unproved {
+    ) -> nftables::Unproved {
         let must = change.before.map(|row| &must[row].decision);
         let must = match must.map(|must| (must.decider, must.is_tcp)) {
             Some((Decider::Ours(outcome), is_tcp)) => expected.describe(&outcome, is_tcp),
@@ -298,7 +251,7 @@ impl<'a> Proof<'a> {
         let whole = change.matches.clone();
         let whole = slice.iter().fold(whole, |packets, (variable, values)| packets.and(variable.clone(), values).unwrap_or(packets));
         let packet = whole.witness();
-        Unproved::Packet(Box::new(Counterexample { path: expected.path, packet, must, does, line }))
+        nftables::Unproved::Packet(Box::new(Counterexample { path: expected.path, packet, must, does, line }))
     }
 }
 

@@ -62,8 +62,8 @@ pub enum ApplyError {
 /// Why a text must not be loaded.
 pub type Unproved = Box<dyn std::error::Error + Send + Sync>;
 
-/// Says whether a text does what it is for: asked of each text that is loaded, and of the one that is kept for boot.
-pub type Proof<'a> = &'a dyn Fn(&Loading<'_>) -> Result<(), Unproved>;
+/// Says whether texts do what they are for: asked of the one that is loaded together with the one that is kept for boot.
+pub type Proof<'a> = &'a dyn Fn(&[Loading<'_>]) -> Result<(), Unproved>;
 
 /// What a load left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,14 +118,13 @@ pub fn apply(
     let mut text = text(ruleset, generation, &enforced.installed, confirm, &record.answers);
     text.push_str(&enforced.without_strangers());
     let known = enforced.with_strangers();
-    proof(&Loading { text: &text, generation, installed: &known, confirm }).map_err(ApplyError::Unproved)?;
-    nft.check(&text)?;
     // From nothing, but else the same chains, so that their digest is the same after a reboot.
     let nothing = Installed { fallen: enforced.installed.fallen.clone(), ..Installed::default() };
     let boot = nftables::transaction(ruleset, generation, &nothing, Confirm::Never);
     let boot = boot + &name_elements(generation, &record.answers);
-    let loading = Loading { text: &boot, generation, installed: &nothing, confirm: Confirm::Never };
-    proof(&loading).map_err(ApplyError::Unproved)?;
+    let trial = Loading { text: &text, generation, installed: &known, confirm };
+    proof(&[trial, Loading { text: &boot, generation, installed: &nothing, confirm: Confirm::Never }]).map_err(ApplyError::Unproved)?;
+    nft.check(&text)?;
     // Numbers rise even when the program is killed right here.
     state.begin(generation, record, &boot)?;
     nft.load(&text)?;

@@ -17,7 +17,7 @@ mod transaction;
 
 pub use body::{body, body_of_lists, name_set, name_sets, timeout_objects};
 pub use blocks::BLOCKS_TABLE;
-pub use proof::{Counterexample, Unproved, prove};
+pub use proof::{Counterexample, Unproved, loaded, prove, prove_all, refuse};
 pub use transaction::{
     Confirm, Generation, Installed, Loading, MARK_MASK, TABLE, confirm, learn, remove, rollback, transaction,
 };

@@ -14,7 +14,7 @@ use std::fmt;
 use ringwall_diagnostic::{Diagnostic, Sources};
 use ringwall_packet::{Address, Budget, Change, Exhausted, Matches, Row, Table, Witness, truth};
 
-use super::frame::{self, Slice};
+use super::frame::{self, Declared, Slice};
 use super::read::{Sets, State, filter, script};
 use super::{Confirm, Generation, Loading, MARK_MASK, TABLE};
 use crate::filter::{Decision, Filter, FilterVerdict};
@@ -57,7 +57,7 @@ impl fmt::Display for Unproved {
             Self::Statement { line, text } => write!(f, "line {line} of the text has a statement that is not proved: `{text}`"),
             Self::Packet(found) => {
                 let Counterexample { path, packet, must, does, line } = &**found;
-                write!(f, "{} of `{packet}`: the ruleset says {must}, the text {does}", path.short())?;
+                write!(f, "{} of `{packet}`: wanted is {must}, the text says {does}", path.short())?;
                 line.map_or(Ok(()), |line| write!(f, " (line {line})"))
             }
             Self::Unknown { path, exhausted } => write!(f, "the proof of path {} did not end: {exhausted}", path.short()),
@@ -69,6 +69,48 @@ impl std::error::Error for Unproved {}
 
 /// Proves that the text does what the ruleset says.
 pub fn prove(ruleset: &Ruleset, loading: &Loading<'_>) -> Result<(), Unproved> {
+    prove_all(ruleset, std::slice::from_ref(loading))
+}
+
+/// The same for several texts, such as the one on trial and the one for boot.
+///
+/// All that is not a generation's own is exactly known of each text, so that every packet that it decides ends in its own
+/// chains. Where these are the same as in a text that is proved, with the same marks that are refused, they do the same.
+pub fn prove_all(ruleset: &Ruleset, loadings: &[Loading<'_>]) -> Result<(), Unproved> {
+    let mut proved: Vec<(Generation, &BTreeSet<Generation>, Declared)> = Vec::new();
+    for loading in loadings {
+        let Loading { generation, installed, .. } = *loading;
+        let fixed = |state: &State<'_>, is_older: bool| check(ruleset, state, loading, is_older);
+        loaded(loading, fixed, |state| {
+            let own = own(state, generation).map_err(Unproved::Frame)?;
+            // On trial it is also looked at what comes when the trial falls.
+            let is_trial = matches!(loading.confirm, Confirm::Within(_));
+            if is_trial || !proved.iter().any(|proved| (proved.0, proved.1, &proved.2) == (generation, &installed.fallen, &own)) {
+                let does = filter(state, Sets::Free).map_err(|diagnostic| Unproved::Text(diagnostic.message))?;
+                Proof::new(ruleset, loading, &does)?.compare()?;
+                proved.push((generation, &installed.fallen, own));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// All of a generation's own, but for the switch, which is what texts differ in.
+fn own(state: &State<'_>, generation: Generation) -> Result<Declared, String> {
+    let [_, mut filtering] = frame::declared(state)?;
+    let (name, armed) = (format!("{generation}_"), format!("{generation}_armed"));
+    filtering.retain(|(_, of), _| of.starts_with(&name) && *of != armed);
+    Ok(filtering)
+}
+
+/// What every proof begins with: the text is read and loaded onto what is there, the fixed parts are as `check` says, also
+/// when it is loaded onto tables that an older text left; what they then do is for `meaning` to say.
+pub fn loaded(
+    loading: &Loading<'_>,
+    check: impl Fn(&State<'_>, bool) -> Result<(), String>,
+    meaning: impl FnOnce(&State<'_>) -> Result<(), Unproved>,
+) -> Result<(), Unproved> {
     let source = Sources::new().add("nftables text", "");
     let (text, diagnostics) = script(loading.text, source);
     refuse(&diagnostics)?;
@@ -77,19 +119,18 @@ pub fn prove(ruleset: &Ruleset, loading: &Loading<'_>) -> Result<(), Unproved> {
     refuse(&diagnostics)?;
     let mut state = State::with_installed(frame::installed(loading));
     if !before.is_empty() {
-        // Onto tables that an older text left, too.
         let mut state = state.clone();
         refuse(&state.apply(&there))?;
         refuse(&state.apply(&text))?;
-        check(ruleset, &state, loading, true).map_err(Unproved::Frame)?;
+        check(&state, true).map_err(Unproved::Frame)?;
     }
     refuse(&state.apply(&text))?;
-    check(ruleset, &state, loading, false).map_err(Unproved::Frame)?;
-    let does = filter(&state, Sets::Free).map_err(|diagnostic| Unproved::Text(diagnostic.message))?;
-    Proof::new(ruleset, loading, &does)?.compare()
+    check(&state, false).map_err(Unproved::Frame)?;
+    meaning(&state)
 }
 
-fn refuse(diagnostics: &[Diagnostic]) -> Result<(), Unproved> {
+/// The first problem is enough.
+pub fn refuse(diagnostics: &[Diagnostic]) -> Result<(), Unproved> {
     diagnostics.first().map_or(Ok(()), |diagnostic| Err(Unproved::Text(diagnostic.message.clone())))
 }
 
@@ -189,26 +230,28 @@ impl<'a> Proof<'a> {
     }
 
     fn compare(&self) -> Result<(), Unproved> {
+        Path::ALL.into_iter().try_for_each(|path| self.compare_on(path))
+    }
+
+    fn compare_on(&self, path: Path) -> Result<(), Unproved> {
         let Loading { generation, installed, .. } = *self.loading;
-        for path in Path::ALL {
-            let mut chains = self.does.chains.iter().filter(|chain| chain.hook == frame::hook(path) && chain.table == format!("inet {TABLE}"));
-            let (Some(chain), None) = (chains.next(), chains.next()) else {
-                return Err(Unproved::Frame(format!("there is not one base chain for {}", path.short())));
-            };
-            let must = self.switched(table(self.ruleset, path, Target::Nftables { generation, fallen: &installed.fallen }));
-            let is_for_containers = path == Path::Forward && matches!(self.ruleset.forward, Forward::Containers { .. });
-            for slice in frame::slices(self.loading, is_for_containers) {
-                let must = frame::sliced(&must, &slice).into_normal(|end| *end);
-                let does = frame::sliced(&chain.decisions, &slice).into_normal(|decision| self.end(path, decision));
-                let same = |must: Option<&End>, decision: Option<&Decision>| must.copied() == decision.map(|decision| self.end(path, decision));
-                let found = must.difference(&does, same, &mut Budget::new(STEPS));
-                let found = found.map_err(|exhausted| Unproved::Unknown { path, exhausted })?;
-                if let Some(change) = found.v4.first() {
-                    return Err(self.counterexample(path, change, &slice, &must.v4, &does.v4));
-                }
-                if let Some(change) = found.v6.first() {
-                    return Err(self.counterexample(path, change, &slice, &must.v6, &does.v6));
-                }
+        let mut chains = self.does.chains.iter().filter(|chain| chain.hook == frame::hook(path) && chain.table == format!("inet {TABLE}"));
+        let (Some(chain), None) = (chains.next(), chains.next()) else {
+            return Err(Unproved::Frame(format!("there is not one base chain for {}", path.short())));
+        };
+        let must = self.switched(table(self.ruleset, path, Target::Nftables { generation, fallen: &installed.fallen }));
+        let is_for_containers = path == Path::Forward && matches!(self.ruleset.forward, Forward::Containers { .. });
+        for slice in frame::slices(self.loading, is_for_containers) {
+            let must = frame::sliced(&must, &slice).into_normal(|end| *end);
+            let does = frame::sliced(&chain.decisions, &slice).into_normal(|decision| self.end(path, decision));
+            let same = |must: Option<&End>, decision: Option<&Decision>| must.copied() == decision.map(|decision| self.end(path, decision));
+            let found = must.difference(&does, same, &mut Budget::new(STEPS));
+            let found = found.map_err(|exhausted| Unproved::Unknown { path, exhausted })?;
+            if let Some(change) = found.v4.first() {
+                return Err(self.counterexample(path, change, &slice, &must.v4, &does.v4));
+            }
+            if let Some(change) = found.v6.first() {
+                return Err(self.counterexample(path, change, &slice, &must.v6, &does.v6));
             }
         }
         Ok(())
