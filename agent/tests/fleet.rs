@@ -63,6 +63,37 @@ async fn a_fleet_enforces_heals_and_outlives_its_controller() {
     rig.is_as_declared(&[80, 81]).await;
 }
 
+/// A policy may want changes of others told and left alone; that it no longer wants it is a change for every node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_change_is_left_alone_where_the_policy_says_so() {
+    let rig = Rig::new("manner").await;
+    let running = rig.controller().await;
+    let token = rig.token(2).await;
+    for node in ["web-1", "web-2"] {
+        rig.enrol(node, &token).await;
+    }
+    let _agents = (rig.start("web-1"), rig.start("web-2"));
+    rig.all_are_connected(&running).await;
+    let revision = rig.commit(&format!("on_drift: report\n{POLICY}")).await;
+    rig.roll(&running, revision).await;
+    rig.nft("web-1", &["delete", "table", "inet", "ringwall"]);
+    let told = async |outcome: &str| {
+        rig.until(&format!("the change is {outcome}"), async |store| {
+            let events = store.read().await.ok()?.events(Default::default(), 100).await.ok()?.events;
+            events.iter().any(|event| event.kind == "drift" && event.body["outcome"] == outcome).then_some(())
+        })
+        .await;
+    };
+    told("reported").await;
+    assert!(rig.is_open("web-1", 81).await, "it is left alone");
+    let revision = rig.commit(POLICY).await;
+    rig.roll(&running, revision).await;
+    rig.is_as_declared(&[80]).await;
+    rig.nft("web-1", &["delete", "table", "inet", "ringwall"]);
+    told("healed").await;
+    rig.is_as_declared(&[80]).await;
+}
+
 /// A policy that cuts the nodes off from their controller.
 const CUT_OFF: &str = "\
 groups:

@@ -1,4 +1,5 @@
-//! The paths that a revision declares between the fleet's nodes, as probes.
+//! What a revision declares beside each node's ruleset: the paths between the fleet's nodes, as probes, and the manner of
+//! its enforcement.
 //!
 //! In: a revision's policy with the fleet in it. Out: what to probe, and the place of each rule in the policy's files. Never: more
 //! than one controller can look after; of more, some stand for all, and their number is told.
@@ -6,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use ringwall_analysis::probes::{self, Case, Denied, Machine, Matrix, Options, decider, rule_place, rule_text};
-use ringwall_policy::{Policy, RuleId};
+use ringwall_policy::{OnDrift, OnTighten, Policy, RuleId};
 use ringwall_probe::Trace;
+use ringwall_protocol as protocol;
 
 use crate::id::{NodeName, RevisionNumber};
 use crate::time::Time;
@@ -24,9 +26,38 @@ pub struct Declared {
     /// The machines' names, where these are names of nodes.
     pub nodes: Vec<Option<NodeName>>,
     pub matrix: Matrix,
+    pub manner: Manner,
     /// What decides each case by the policy's meaning, with file and line.
     pub rules: Vec<String>,
     places: BTreeMap<RuleId, String>,
+}
+
+/// What a revision says of how it is enforced, beside the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    pub on_drift: protocol::OnDrift,
+    pub on_tighten: protocol::OnTighten,
+}
+
+/// As where a policy says nothing.
+impl Default for Manner {
+    fn default() -> Self {
+        Self { on_drift: protocol::OnDrift::Heal, on_tighten: protocol::OnTighten::Cut }
+    }
+}
+
+impl Manner {
+    fn of(policy: &Policy) -> Self {
+        let on_drift = match policy.on_drift {
+            OnDrift::Heal => protocol::OnDrift::Heal,
+            OnDrift::Report => protocol::OnDrift::Report,
+        };
+        let on_tighten = match policy.on_tighten {
+            OnTighten::Cut => protocol::OnTighten::Cut,
+            OnTighten::Drain => protocol::OnTighten::Drain,
+        };
+        Self { on_drift, on_tighten }
+    }
 }
 
 impl Declared {
@@ -39,7 +70,7 @@ impl Declared {
         let matrix = probes::matrix(policy, &machines, &options);
         let rules = matrix.cases.iter().map(|case| rule_text(policy, &case.reason)).collect();
         let places = policy.rules.iter().map(|rule| (rule.id.clone(), rule_place(policy, &rule.id))).collect();
-        Self { revision, machines, nodes, matrix, rules, places }
+        Self { revision, machines, nodes, matrix, manner: Manner::of(policy), rules, places }
     }
 
     /// The nodes at an end of a case.

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use ringwall_protocol as protocol;
-use ringwall_protocol::{OnDrift, OnTighten, ToAgent};
+use ringwall_protocol::ToAgent;
 
 use super::{Core, Kept, Pending, SessionId};
 use crate::assignment::{NewAssignment, State};
 use crate::audit::{Actor, Audited};
 use crate::change::{Change, Observed, Write, Written};
+use crate::declared::Manner;
 use crate::id::{Digest, NodeName, RevisionNumber};
 use crate::time::Time;
 
@@ -30,19 +31,28 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// This is what it enforces, and nothing else is on its way.
-    pub fn has(&self, digest: &Digest) -> bool {
-        let enforced = match self.newest.as_ref().map(|newest| &newest.state) {
+    /// What it enforces, if nothing else is on its way.
+    pub fn enforced(&self) -> Option<&Kept> {
+        match self.newest.as_ref().map(|newest| &newest.state) {
             Some(State::Confirmed) => self.newest.as_ref(),
             // It never took that, or went back from it.
             Some(State::Refused(_) | State::Fell(_)) => self.confirmed.as_ref(),
             Some(State::Sent | State::Trial) | None => None,
-        };
-        enforced.is_some_and(|enforced| enforced.digest == *digest)
+        }
     }
 }
 
 impl Core {
+    /// Whether the node enforces this, in the manner of this revision.
+    pub(super) fn has(&self, node: &Node, revision: RevisionNumber, digest: &Digest) -> bool {
+        node.enforced().is_some_and(|kept| kept.digest == *digest && self.manner(kept.revision) == self.manner(revision))
+    }
+
+    /// Of a revision that this controller has not compiled it is the usual one.
+    fn manner(&self, revision: RevisionNumber) -> Manner {
+        self.manners.get(&revision).copied().unwrap_or_default()
+    }
+
     /// Gives nodes rulesets, in one transaction; they are sent when they are kept.
     pub(super) fn assign(&mut self, all: Vec<(NodeName, RevisionNumber, Arc<[u8]>)>) {
         if all.is_empty() {
@@ -85,14 +95,15 @@ impl Core {
         if matches!(newest.state, State::Refused(_) | State::Fell(_)) {
             return;
         }
+        let manner = self.manner(newest.revision);
         let assignment = protocol::Assignment {
             place: self.place(newest.number),
             revision: newest.revision.to_string(),
             digest: newest.digest.0,
             ruleset: newest.ruleset.to_vec().into(),
             window: self.window,
-            on_drift: OnDrift::Heal,
-            on_tighten: OnTighten::Cut,
+            on_drift: manner.on_drift,
+            on_tighten: manner.on_tighten,
         };
         self.send(session, ToAgent::Assignment(assignment));
     }

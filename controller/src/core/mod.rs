@@ -39,7 +39,7 @@ use crate::agent::Agent;
 use crate::assignment;
 use crate::audit::Actor;
 use crate::change::{Observed, Write, Written};
-use crate::declared::Declared;
+use crate::declared::{Declared, Manner};
 use crate::event::NewEvent;
 use crate::id::{AgentId, AssignmentNumber, Digest, Epoch, NodeName, RevisionNumber};
 use crate::rollout::Rollout;
@@ -196,6 +196,8 @@ pub struct Core {
     tried: BTreeMap<NodeName, (Time, Digest)>,
     /// The wave that was given out last, and when.
     wave_began: Option<(usize, Time)>,
+    /// Of revisions that were declared to this controller.
+    manners: BTreeMap<RevisionNumber, Manner>,
     tally: Tally,
     writes: BTreeMap<WriteId, Pending>,
     probes: probes::Probes,
@@ -226,6 +228,7 @@ impl Core {
             window: WINDOW,
             tried: BTreeMap::new(),
             wave_began: None,
+            manners: BTreeMap::new(),
             tally: Tally::default(),
             writes: BTreeMap::new(),
             probes: probes::Probes::default(),
@@ -325,7 +328,7 @@ impl Core {
 
     /// Whether the node has confirmed just this.
     pub fn enforces(&self, name: &NodeName, ruleset: &[u8]) -> bool {
-        self.nodes.get(name).is_some_and(|node| node.has(&Digest::of(ruleset)))
+        self.nodes.get(name).and_then(Node::enforced).is_some_and(|kept| kept.digest == Digest::of(ruleset))
     }
 
     pub fn rollout(&self) -> Option<&Rollout> {

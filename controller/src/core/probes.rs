@@ -161,6 +161,7 @@ impl Core {
 
     pub(super) fn declare(&mut self, declared: Arc<Declared>) {
         let mut known: HashMap<Key<'_>, Path> = HashMap::new();
+        self.manners.insert(declared.revision, declared.manner);
         let before = self.probes.declared.take();
         if let Some(before) = &before {
             let paths = std::mem::take(&mut self.probes.paths);

@@ -63,7 +63,7 @@ impl Core {
     /// Nodes that don't enforce what is wanted of them.
     pub fn outdated(&self) -> BTreeSet<NodeName> {
         let Some(wanted) = &self.wanted else { return BTreeSet::new() };
-        let has = |name: &NodeName, digest| self.nodes.get(name).is_some_and(|node| node.has(digest));
+        let has = |name: &NodeName, digest| self.nodes.get(name).is_some_and(|node| self.has(node, wanted.revision, digest));
         wanted.digests.iter().filter(|(name, digest)| !has(name, digest)).map(|(name, _)| name.clone()).collect()
     }
 
@@ -177,7 +177,7 @@ impl Core {
             let digest = &wanted.digests[name];
             // Another ruleset than was tried is worth its own try.
             let is_tried = self.tried.get(name).is_some_and(|(at, tried)| tried == digest && self.now.since(*at).as_secs() < RETRY);
-            !is_tried && !node.has(digest) && !is_pending(name)
+            !is_tried && !self.has(node, wanted.revision, digest) && !is_pending(name)
         };
         let (narrowed, gaining): (Vec<_>, Vec<_>) = wanted.digests.keys().filter(|name| is_behind(name)).partition(|name| wanted.narrowed.contains(*name));
         let is_first_over = || gaining.is_empty() && !wanted.digests.keys().any(|name| !wanted.narrowed.contains(name) && is_pending(name));
