@@ -1,6 +1,7 @@
 //! The controller has every declared path probed by the agents at its ends. Real agents, real packets.
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use ringwall_controller::audit::Actor;
@@ -10,7 +11,7 @@ use ringwall_controller::store::{Read as _, Store as _};
 use ringwall_probe::{Conclusion, Disposition};
 use serde_json::Value;
 
-use crate::rig::{Rig, Running, Serving};
+use crate::rig::{AGENT, Rig, Running, Serving};
 
 const POLICY: &str = "\
 groups:
@@ -32,6 +33,18 @@ struct Fleet {
     agents: Vec<Running>,
 }
 
+impl Rig {
+    /// With no more capabilities than packaging/systemd/ringwall-agent.service gives.
+    fn start_as_its_unit_does(&self, node: &str) -> Running {
+        let unit = include_str!("../../packaging/systemd/ringwall-agent.service");
+        let granted = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("the unit names them");
+        let granted: String = granted.split_whitespace().map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase())).collect();
+        let mut command = self.lab.host(node).expect("a host").command("setpriv");
+        command.args([&format!("--bounding-set=-all{granted}"), "--no-new-privs", AGENT, "run"]);
+        Running(command.stderr(Stdio::null()).spawn().expect("the agent runs"))
+    }
+}
+
 impl Fleet {
     async fn new(name: &str) -> Self {
         let hosts = [("web-1", "192.0.2.11"), ("web-2", "192.0.2.12"), ("db-1", "192.0.2.21"), ("user", "198.51.100.9")];
@@ -41,7 +54,7 @@ impl Fleet {
         for (node, role) in [("web-1", "web"), ("web-2", "web"), ("db-1", "db")] {
             let token = rig.token_of(role, 1).await;
             rig.enrol(node, &token).await;
-            agents.push(rig.start(node));
+            agents.push(rig.start_as_its_unit_does(node));
         }
         let fleet = Self { rig, running, agents };
         fleet.rig.until("all are connected", async |_| (fleet.running.control.connected().await.expect("an answer").len() == 3).then_some(())).await;
