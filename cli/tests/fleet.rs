@@ -212,6 +212,16 @@ fn a_fleet_is_made_by_the_program_alone() {
     fleet.run(&["rollout", "pause"]).failed(1, &["is paused already"]);
     fleet.run(&["rollout", "resume"]).good("resume");
 
+    // Nobody is there to probe: all is unknown, and said why.
+    let run = fleet.run(&["verify", "-o", "json"]);
+    assert_eq!(run.code, Some(4), "{}{}", run.out, run.err);
+    let verified: Value = serde_json::from_str(&run.out).expect("JSON");
+    assert_eq!(verified["schema"], "ringwall.verify/1");
+    let flows = verified["flows"].as_array().expect("flows");
+    let reason = |flow: &Value| flow["reason"].as_str().expect("a reason").to_owned();
+    assert!(!flows.is_empty() && flows.iter().all(|flow| flow["conclusion"] == "unknown" && reason(flow).ends_with("is not connected")), "{verified:#}");
+    fleet.run(&["verify", "--known", "--run", "ssh {node}"]).failed(2, &["run by its agents"]);
+
     let tokens = fleet.json(&["token", "list"]);
     let id = tokens["tokens"][0]["id"].as_str().expect("an id").to_owned();
     fleet.run(&["token", "revoke", &id]).good("revoke");
@@ -316,6 +326,7 @@ fn what_fails_says_what_to_do() {
     fleet.run(&["token", "create", "--prefix", "192.0.2.1/24"]).failed(1, &["host bits", "192.0.2.0/24"]);
     fleet.run(&["node", "approve", "../audit"]).failed(2, &["is not a node's name"]);
     fleet.run(&["rollout", "status"]).failed(1, &["no rollout yet", "ringwall rollout start"]);
+    fleet.run(&["verify", "--known"]).failed(3, &["no path is declared", "ringwall rollout start"]);
     let policy = fleet.folder.join("policy.yaml");
     std::fs::write(&policy, "rules:\n  - allow: nobody -> nowhere\n").expect("a file");
     let commit = fleet.run(&["revision", "commit", policy.to_str().expect("UTF-8")]);

@@ -1,10 +1,12 @@
 //! `ringwall verify` as an operator runs it: the program itself, entering each node by a command.
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use ringwall_lab::{Lab, Topology};
 
@@ -140,4 +142,44 @@ fn what_cannot_be_run_is_said_in_one_sentence() {
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(sentence), "{said}");
     }
+}
+
+/// Open, closed with a reset, filtered: three answers, of the probe and of the command that a person is told to run.
+#[test]
+fn r000_19_three_answers_from_the_real_source_node_and_the_commands_for_them() {
+    let platform = Platform::start("r000-19");
+    let policy = POLICY.replace("[tcp/5432, udp/4567]", "[tcp/5432, tcp/5433, tcp/5434]");
+    std::fs::write(platform.folder.join("policy.yaml"), policy).expect("a file");
+    platform.enforce("app");
+    platform.enforce("db");
+    platform.nft("db", "insert rule inet ringwall g1_in tcp dport 5433 reject with tcp reset; insert rule inet ringwall g1_in tcp dport 5434 drop");
+    let _service = ["192.0.2.11:5432", "[2001:db8::11]:5432"].map(|at| platform.lab.host("db").expect("a host").run(|| TcpListener::bind(at)).expect("a host").expect("a port"));
+    let (code, found) = platform.verify(&["--denied", "0"]);
+    assert_eq!(code, Some(1), "{found:#}");
+    let app = platform.lab.host("app").expect("a host");
+    let mut answers = Vec::new();
+    for flow in found["flows"].as_array().expect("flows").iter().filter(|flow| flow["source_machine"] == "app") {
+        let (address, port) = (flow["destination"].as_str().expect("an address"), flow["port"].as_u64().expect("a port"));
+        let at = SocketAddr::new(address.parse().expect("an address"), u16::try_from(port).expect("a port"));
+        let connected = app.run(|| TcpStream::connect_timeout(&at, Duration::from_millis(700)).map_err(|error| error.kind()));
+        let seen = match connected.expect("a host") {
+            Ok(_) => ("open", 0),
+            Err(ErrorKind::ConnectionRefused) => ("rejected", 1),
+            Err(ErrorKind::TimedOut) => ("dropped", 124),
+            Err(other) => panic!("{at}: {other}"),
+        };
+        assert_eq!(flow["found"], seen.0, "{flow:#}");
+        // As it is printed, but for the time that it takes.
+        let linux = flow["by_hand"]["linux"].as_str().expect("a command").replace("timeout 2", "timeout 0.7");
+        let ended = app.command("sh").args(["-c", &linux]).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("a shell");
+        assert_eq!(ended.code(), Some(seen.1), "{linux}");
+        assert_eq!(flow["by_hand"]["windows"], format!("Test-NetConnection -ComputerName {address} -Port {port}"));
+        answers.push((port, seen.0));
+    }
+    answers.sort();
+    answers.dedup();
+    assert_eq!(answers, [(5432, "open"), (5433, "rejected"), (5434, "dropped")]);
+    let run = format!("nsenter --net={}/{{node}} {RINGWALL}", platform.folder.display());
+    let text = String::from_utf8(platform.ringwall(&["verify", "--run", &run, "--denied", "0"]).stdout).expect("text");
+    assert!(text.contains("by hand from app: timeout 2 bash -c '</dev/tcp/192.0.2.11/5434' (Linux), Test-NetConnection -ComputerName 192.0.2.11 -Port 5434 (Windows)"), "{text}");
 }

@@ -11,7 +11,7 @@ mod revision;
 mod rollout;
 mod token;
 
-pub use client::ServerArgs;
+pub use client::{Client, ServerArgs};
 pub use key::{KeyArgs, key};
 pub use log::{AuditArgs, EventsArgs, audit, events};
 pub use node::{NodeArgs, node, nodes};

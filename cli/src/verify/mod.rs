@@ -8,12 +8,14 @@
 //! 3 nothing could be probed.
 
 mod end;
+mod fleet;
 mod report;
 mod run;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, BufReader, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
@@ -23,7 +25,8 @@ use ringwall_node::probe::{self, DESTINATION_SCHEMA, Line, Plan, SOURCE_SCHEMA, 
 use serde::Serialize;
 
 use crate::Failure;
-use crate::policy::{PolicyArgs, now};
+use crate::fleet::ServerArgs;
+use crate::policy::{Bindings, PolicyArgs, now};
 use crate::terminal::{Exit, Terminal};
 
 use end::{Here, Runner, Template};
@@ -37,17 +40,28 @@ const LIFE: Duration = Duration::from_secs(3600);
 #[command(after_help = "\
 Every enforced rule is tried between the machines of its two ends, and of what no rule allows a sample.
 A flow that should be closed is tried once more past the source's own output, so that an open
-destination can't hide behind a closed source.
+destination can't hide behind a closed source. In a fleet the agents are both ends, and the controller
+keeps looking: this has all paths looked at now, and waits for that.
 
 Exit codes: 0 all as declared, 1 something is not, 4 something is unknown, 3 nothing could be probed.
 
 Examples:
+  ringwall verify --controller https://fw.example.net      every path of a fleet, from its nodes
+  ringwall verify --known -o json                          what is known of them already
   ringwall verify policy.yaml                              this machine's part of the policy
   ringwall verify policy.yaml --run 'ssh {node} ringwall'  every node, through SSH
   ringwall verify policy.yaml --run 'ssh {node} ringwall' --vantage laptop=198.51.100.7 --denied all")]
 pub struct Args {
+    /// The policy: a file, or a folder with its *.yaml files; otherwise RINGWALL_POLICY, or a fleet's controller.
+    #[arg(value_name = "POLICY")]
+    policy: Option<PathBuf>,
     #[command(flatten)]
-    policy: PolicyArgs,
+    bindings: Bindings,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Of a fleet: what its probes found last, without another look.
+    #[arg(long, conflicts_with = "policy")]
+    known: bool,
     /// How to run `ringwall` on a machine; `{node}` stands for its name.
     #[arg(long, value_name = "COMMAND", env = "RINGWALL_RUN")]
     run: Option<String>,
@@ -101,8 +115,27 @@ fn timeout(text: &str) -> Result<Duration, String> {
     fits.then(|| Duration::from_millis(milliseconds)).ok_or_else(|| "the time must be from 10ms to 60s".into())
 }
 
+/// Of a policy, if one is named; else of a fleet.
 pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
-    let (_, policy) = args.policy.resolved(terminal)?;
+    let policy = args.policy.clone().or_else(|| {
+        let is_fleet = args.known || args.server.controller.is_some();
+        std::env::var_os("RINGWALL_POLICY").map(PathBuf::from).filter(|_| !is_fleet)
+    });
+    let Some(policy) = policy else {
+        if args.server.controller.is_none() {
+            let failure = Failure::new(Exit::Usage, "the paths of which policy, or of which fleet?");
+            return Err(failure.help("name a POLICY, or a controller by --controller URL or RINGWALL_CONTROLLER"));
+        }
+        if args.run.is_some() || !args.vantage.is_empty() {
+            return Err(Failure::new(Exit::Usage, "a fleet's probes are run by its agents: `--run` and `--vantage` are for a POLICY"));
+        }
+        return report(&fleet::paths(&args.server.client(terminal)?, args.known, terminal)?, args.output, terminal);
+    };
+    of_policy(args, &PolicyArgs { policy, bindings: args.bindings.clone() }, terminal)
+}
+
+fn of_policy(args: &Args, policy: &PolicyArgs, terminal: &Terminal) -> Result<Exit, Failure> {
+    let (_, policy) = policy.resolved(terminal)?;
     let machines = machines(&policy, &args.vantage).map_err(|error| Failure::of(Exit::Usage, &error))?;
     let (runner, reachable) = reach(args, &machines)?;
     // The part of a second: source ports begin elsewhere in each run, so that no connection that the
@@ -124,25 +157,28 @@ pub fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Some(reason) = nothing_probed(&reports) {
         return Err(Failure::new(Exit::Environment, format!("nothing could be probed: {reason}")));
     }
-    let flows = cases.iter().map(|case| (case, reports.judge(case))).collect();
+    let flows: Vec<_> = cases.iter().map(|case| (case, reports.judge(case))).collect();
     for warning in unwatched(&machines, &reports) {
         terminal.warn(&warning);
     }
-    let report = Report { policy: &policy, flows, not_probed: &matrix.not_probed };
+    report(&Report::of(&policy, &flows, &matrix.not_probed), args.output, terminal)
+}
+
+fn report(report: &Report, output: Output, terminal: &Terminal) -> Result<Exit, Failure> {
     let out = io::BufWriter::new(io::stdout().lock());
-    match args.output {
+    match output {
         Output::Table => report.table(out),
         Output::Json => report.json(out),
         Output::Ndjson => report.ndjson(out),
         Output::Csv => report.csv(out),
     }
     .map_err(|error| Failure::of(Exit::Environment, &error))?;
-    if report.flows.is_empty() && report.not_probed.is_empty() {
+    if report.is_empty() {
         terminal.warn("the policy enforces nothing that could be probed");
         return Ok(Exit::Partly);
     }
     let summary = report.summary();
-    if args.output != Output::Table {
+    if output != Output::Table {
         terminal.say(&summary.to_string());
     }
     Ok(match (summary.all.not_as_declared, summary.all.unknown) {

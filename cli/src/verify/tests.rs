@@ -226,8 +226,7 @@ fn found(lab: &Arc<Lab>, policy: &Policy, machines: &[Machine], matrix: &Matrix)
         .filter(|(_, finding)| finding.conclusion != Conclusion::AsDeclared)
         .map(|(case, finding)| format!("{}: {}, {}", line(machines, case), finding.disposition, finding.reason))
         .collect();
-    let report = Report { policy, flows, not_probed: &matrix.not_probed };
-    (report.summary(), surprises)
+    (Report::of(policy, &flows, &matrix.not_probed).summary(), surprises)
 }
 
 #[test]
