@@ -20,6 +20,7 @@ const USER: &str = "user";
 const SOON: Duration = Duration::from_secs(20);
 
 const POLICY: &str = "\
+internal: [192.0.2.0/24, 198.51.100.0/24]
 groups:
   web:   { labels: { role: web } }
   users: { addresses: [198.51.100.9] }
