@@ -36,10 +36,10 @@ use crate::time::Time;
 
 use run::{Messages, Run};
 
-/// Probes of one run: from a node, to a node, and of all.
+/// Probes of one run: from a node, to a node, and of all. The core does nothing else while it makes or judges them: some 10 ms.
 const FROM_MAX: usize = 512;
 const TO_MAX: usize = 2_048;
-const RUN_MAX: usize = 16_384;
+const RUN_MAX: usize = 4_096;
 /// Between two runs when all paths were looked at.
 const REST: Duration = Duration::from_secs(10);
 /// All paths are looked at again within so many runs, or this many at a time if they are few.
