@@ -1,14 +1,13 @@
-//! Threads for what waits for the kernel, the disk or the resolver.
+//! Threads for what waits for the kernel or the disk.
 //!
 //! In: actions, one after the other; the kernel's word of changes. Out: events. Never: a network namespace other than that of the thread
 //! that began it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ringwall_node::apply::{Answer, Hands, Load};
+use ringwall_node::apply::{Hands, Load};
 use ringwall_node::kernel::{Monitor, Netfilter};
 use ringwall_node::reconciler::{Action, Event, Process};
 use ringwall_packet::Family;
@@ -17,14 +16,11 @@ use tokio::sync::mpsc::Sender;
 
 use crate::edge;
 use crate::lists::{Lists, Told};
+use crate::names::Names;
 use crate::shell::Settings;
 
-/// getaddrinfo(3) tells no TTL; caches of resolvers keep answers for theirs.
-const ASK_AGAIN: u32 = 60;
-
 /// Carries out actions until there is nobody who gives some.
-pub fn run(settings: &Settings, lists: &Lists, mut netfilter: Netfilter, actions: &Receiver<Action>, events: &Sender<Event>) {
-    let mut answers = BTreeMap::new();
+pub fn run(settings: &Settings, lists: &Lists, names: &Names, mut netfilter: Netfilter, actions: &Receiver<Action>, events: &Sender<Event>) {
     while let Ok(action) = actions.recv() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut hands =
@@ -37,7 +33,7 @@ pub fn run(settings: &Settings, lists: &Lists, mut netfilter: Netfilter, actions
                     lists.blocking_tell(Told::Ruleset(ruleset.protected.union(&ruleset.local)));
                 }
                 let proof = |loadings: &[Loading<'_>]| (settings.proof)(ruleset.as_ref().map_err(String::as_str)?, loadings);
-                let load = Load { ways_in: &settings.ways_in, answers: answers.clone(), proof: &proof };
+                let load = Load { ways_in: &settings.ways_in, answers: names.answers(), proof: &proof };
                 hands.load(&assignment, load)
             }
             Action::ConfirmInKernel(generation) => hands.confirm(generation),
@@ -45,7 +41,6 @@ pub fn run(settings: &Settings, lists: &Lists, mut netfilter: Netfilter, actions
             Action::ReadKernel => hands.kernel().map_or(Event::KernelNotRead, Event::KernelRead),
             Action::Heal(generation) => hands.heal(generation, &settings.floor),
             Action::Remove => hands.remove(),
-            Action::Resolve(name) => resolve(name, now, &mut answers),
             Action::Refresh { generations, name, addresses, seconds } => {
                 for generation in generations {
                     refresh(settings, &name_set(generation, &name, Family::V4), &addresses, Family::V4, seconds);
@@ -78,19 +73,6 @@ pub fn watch(mut monitor: Monitor, events: &Sender<Event>) {
         }
         // One that waits already is as good as two.
         let _ = events.try_send(Event::ForeignChange(process));
-    }
-}
-
-fn resolve(name: String, now: u64, answers: &mut BTreeMap<String, Answer>) -> Event {
-    // `local` is what the floor and the policy look after: no name may stand for this machine.
-    let found = (name.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip().to_canonical()));
-    match found {
-        Ok(found) => {
-            let addresses: BTreeSet<IpAddr> = found.filter(|address| !address.is_loopback() && !address.is_unspecified()).take(256).collect();
-            answers.insert(name.clone(), Answer { addresses: addresses.clone(), asked: now });
-            Event::Resolved { name, addresses: addresses.into_iter().collect(), seconds: ASK_AGAIN }
-        }
-        Err(_) => Event::NotResolved { name },
     }
 }
 

@@ -11,6 +11,7 @@ pub mod identity;
 mod probes;
 mod lists;
 pub mod machine;
+mod names;
 mod session;
 mod shell;
 

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::connection::Controller;
 use crate::lists::{Lists, Told};
+use crate::names::Names;
 use crate::{edge, hands, session};
 
 /// Events that wait for the reconciler, which takes them in microseconds.
@@ -54,6 +55,7 @@ pub struct Shell {
     events: Receiver<Event>,
     sender: Sender<Event>,
     hands: threads::Sender<Action>,
+    resolver: threads::Sender<String>,
     lists: Lists,
     /// Takes `Enrol`, `Renew` and `ForgetIdentity`, and answers by an event.
     identity: Sender<Action>,
@@ -77,7 +79,7 @@ impl Drop for Session {
 }
 
 impl Shell {
-    /// Reads what is there, and begins three threads in this thread's network namespace.
+    /// Reads what is there, and begins four threads in this thread's network namespace.
     ///
     /// Who holds the identity gets actions, and answers by events to [`Shell::sender`].
     pub fn start(settings: Settings, identity: Sender<Action>) -> Result<Self, ApplyError> {
@@ -94,11 +96,15 @@ impl Shell {
             lists.try_tell(Told::Ruleset(ruleset.protected.union(&ruleset.local)));
         }
         let (for_hands, for_lists, answers) = (settings.clone(), lists.clone(), sender.clone());
-        std::thread::spawn(move || hands::run(&for_hands, &for_lists, netfilter, &actions, &answers));
+        let names = Arc::new(Names::new(&settings));
+        let for_names = names.clone();
+        std::thread::spawn(move || hands::run(&for_hands, &for_lists, &for_names, netfilter, &actions, &answers));
+        let ((resolver, asked), answers) = (threads::channel(), sender.clone());
+        std::thread::spawn(move || names.run(&asked, &answers));
         let (monitor, changes) = (Monitor::open()?, sender.clone());
         std::thread::spawn(move || hands::watch(monitor, &changes));
         let mut shell =
-            Self { reconciler: Reconciler::default(), events, sender, hands, lists, identity, controller: None, session: None, settings };
+            Self { reconciler: Reconciler::default(), events, sender, hands, resolver, lists, identity, controller: None, session: None, settings };
         shell.take(Event::Started { disk, kernel });
         for detail in troubles {
             tracing::error!(detail, "the state folder is not as it was left");
@@ -197,6 +203,9 @@ impl Shell {
                     };
                     let _ = sender.send(Event::Answered { attempt, answer }).await;
                 });
+            }
+            Action::Resolve(name) => {
+                let _ = self.resolver.send(name);
             }
             work => {
                 // The thread ends with the shell alone.

@@ -6,6 +6,7 @@ mod fleet;
 mod identity;
 mod lists;
 mod membership;
+mod names;
 mod probes;
 mod rig;
 mod session;

@@ -751,7 +751,7 @@ pub fn answers(ruleset: &Ruleset, policy: &Policy, terminal: &Terminal) -> BTree
         for address in inside {
             terminal.warn(&format!("the answer {address} for `{name}` is one of our own addresses and was left out"));
         }
-        answers.insert(name, Answer { addresses, asked: now() });
+        answers.insert(name, Answer { addresses, asked: now(), seconds: None });
     }
     answers
 }

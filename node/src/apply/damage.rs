@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::answers::kept_answers;
 use super::state::{History, State, StateError, generations, record};
 
 /// `NAME.damaged`; an older one of that name gives way.
@@ -41,6 +42,7 @@ pub fn damaged(folder: &Path) -> Vec<StateError> {
     let mut found = Vec::new();
     let history = History::read(folder).map_err(|error| found.push(error)).ok();
     found.extend(History::taken_in(folder).err());
+    found.extend(kept_answers(folder).err());
     match history.as_ref().and_then(History::confirmed) {
         Some(confirmed) => {
             found.extend(record(folder, confirmed).err());

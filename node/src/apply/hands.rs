@@ -13,7 +13,7 @@ use ringwall_ruleset::nftables::{BLOCKS_TABLE, Confirm, Generation, TABLE, block
 
 use super::assigned::Assigned;
 use super::state::{Answer, History, Record, State, StateError};
-use super::{ApplyError, Proof, anew, apply, clear, confirm, cut, enforce_floor, enforced, remove, rollback, take_over};
+use super::{ApplyError, Proof, anew, apply, boot, clear, confirm, cut, enforce_floor, enforced, remove, rollback, take_over};
 use crate::kernel::{Netfilter, Nft, TableId};
 use crate::reconciler::{Assignment, Event, Kernel, Reason, SettleFailure};
 
@@ -130,7 +130,7 @@ impl Hands<'_> {
     pub fn heal(&mut self, generation: Generation, floor: &Ruleset) -> Event {
         let mut run = || -> Result<(), ApplyError> {
             let state = State::open(self.folder)?;
-            self.nft.load(&(anew() + &state.boot(generation)?))?;
+            self.nft.load(&(anew() + &boot(&state, generation)?))?;
             match enforced(self.netfilter)?.installed.current {
                 Some(found) if found == generation => Ok(()),
                 _ => Err(ApplyError::Boot(generation)),

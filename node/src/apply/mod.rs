@@ -7,6 +7,7 @@
 //! The kernel is the truth about what is enforced; the folder says where it came from and what to
 //! load at boot. A program that is killed between the two is made good by the next command.
 
+mod answers;
 mod assigned;
 mod cut;
 mod damage;
@@ -16,7 +17,7 @@ mod lockout;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ringwall_packet::{AddressSet, IntervalSet, Protocol, UpperCube};
@@ -25,12 +26,14 @@ use ringwall_ruleset::{Effect, Entry, Ruleset};
 
 use crate::kernel::{BaseChain, Netfilter, Nft, NftError, TableId};
 
+pub use answers::{keep_answers, kept_answers};
 pub use assigned::Assigned;
 pub use cut::{Cut, cut, forbidden, take_over};
 pub use damage::{damaged, set_aside};
 pub use hands::{Hands, Load, ReadRuleset, digest, kernel};
 pub use installed::{Enforced, Stranger, Trial, enforced};
 pub use lockout::{Cleared, Lockout, clear};
+use answers::name_elements;
 pub use state::{Answer, History, Record, State, StateError, records};
 
 /// Where an agent's controllers stand in the state folder, a line each.
@@ -191,7 +194,7 @@ pub fn restore(
 ) -> Result<Option<Generation>, ApplyError> {
     let Some(generation) = history.confirmed() else { return Ok(None) };
     let mut load = || {
-        nft.load(&(anew() + &history.boot(generation)?))?;
+        nft.load(&(anew() + &boot(history, generation)?))?;
         // A text that was cut short may load as well, and enforce nothing.
         let found = enforced(netfilter)?.installed.current;
         if found == Some(generation) { Ok(Some(generation)) } else { Err(ApplyError::Boot(generation)) }
@@ -229,6 +232,13 @@ pub fn enforce_floor(nft: &Nft, floor: &Ruleset, generation: Generation) -> Resu
     Ok(nft.load(&(anew() + &text))?)
 }
 
+/// What is kept for boot, with what was answered to names since.
+fn boot(history: &History, generation: Generation) -> Result<String, StateError> {
+    let text = history.boot(generation)?;
+    let newer = answers::newer(history.folder(), generation, &text);
+    Ok(text + &newer)
+}
+
 /// Whatever of our rules is there gives way, in the same transaction.
 fn anew() -> String {
     format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
@@ -252,21 +262,4 @@ pub fn foreign_chains(netfilter: &mut Netfilter) -> Result<Vec<ForeignChain>, Ap
             Some(ForeignChain { table: chain.table, name: chain.name, base })
         })
         .collect())
-}
-
-/// Fills the sets of DNS names.
-fn name_elements(generation: Generation, answers: &BTreeMap<String, Answer>) -> String {
-    let mut text = String::new();
-    for (name, answer) in answers {
-        for family in ringwall_packet::Family::ALL {
-            let of_family = |address: &&IpAddr| ringwall_packet::Family::of(**address) == family;
-            let addresses = answer.addresses.iter().filter(of_family);
-            let keys: Vec<String> = addresses.map(IpAddr::to_string).collect();
-            if !keys.is_empty() {
-                let set = nftables::name_set(generation, name, family);
-                text.push_str(&format!("add element inet {TABLE} {set} {{ {} }}\n", keys.join(", ")));
-            }
-        }
-    }
-    text
 }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! state.json          the last number given out, the confirmed and the fallen generations
+//! names.json          the newest answers to DNS names
 //! taken.json          the newest assignment of the fleet's that was taken over; never an older one
 //! g42/record.json     what g42 was made from
 //! g42/boot.nft        the text that loads g42 from nothing
@@ -61,6 +62,9 @@ pub struct Answer {
     pub addresses: BTreeSet<IpAddr>,
     /// Seconds since the epoch.
     pub asked: u64,
+    /// How long its addresses may be used; `None`: until the next apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -290,12 +294,12 @@ impl State {
     }
 }
 
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("maps with text keys")
 }
 
 /// Writes a file so that, whatever happens, either the old or the new content is there.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let failed = |source| StateError::Write { path: path.into(), source };
     let beside = path.with_extension("new");
     let mut file = File::create(&beside).map_err(failed)?;

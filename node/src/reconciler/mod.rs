@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 pub use action::{Action, Happening, Reason, Say, Stage};
 pub use drift::{DriftOutcome, Process};
+pub use names::KEPT;
 pub use event::{Answer, Begun, Disk, Event, Kernel, Order, SettleFailure};
 
 use crate::reconciler::drift::Drift;

@@ -14,7 +14,7 @@ const SECONDS_MIN: u32 = 30;
 /// And are asked for again at least so often.
 const SECONDS_MAX: u32 = 3600;
 /// How long addresses stay in the kernel after their time, when no newer ones are to be had.
-const KEPT: u32 = 3600;
+pub const KEPT: u32 = 3600;
 /// After a question without an answer.
 const AGAIN: Millis = 30 * SECOND;
 /// Questions at a time.
