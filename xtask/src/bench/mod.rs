@@ -6,6 +6,7 @@
 mod analysis;
 mod apply;
 mod compile;
+mod fanout;
 mod flows;
 mod lists;
 
@@ -21,6 +22,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("compile", "parsing and compiling 100 nodes x 1,000 rules", |_| compile::run()),
     ("analysis", "exact answers about 10,000 rules and more, against a sequential BDD; [FILE...] in ClassBench's format", analysis::run),
     ("lists", "1,000,000 blocked addresses and prefixes into the kernel, against the bare messages, nft and ipset", lists::run),
+    ("fanout", "a change of a list to the last of 1,000 and 5,000 connected agents, against bare TLS; memory; all coming back", fanout::run),
     ("apply", "applying 10,000 rules against `nft -f` of the same text", |_| apply::run()),
 ];
 
