@@ -63,6 +63,8 @@ pub const HEARTBEAT: u32 = 10;
 pub const WINDOW: u32 = 60;
 /// Beyond a trial's window, seconds until a node counts as late.
 const LATE: u64 = 30;
+/// Nodes for each millisecond between two looks at all of them: of 5,000, ten looks a second; of fewer than 50, one an event.
+const NODES_A_MILLISECOND: u64 = 50;
 /// Between two events no more time passes than this, whatever the calendar says.
 const GAP_MAX: Duration = Duration::from_secs(120);
 
@@ -208,6 +210,8 @@ pub struct Core {
     now: Time,
     /// As rows and people have it.
     calendar: Time,
+    /// When all nodes were last looked at.
+    advanced: Time,
     actions: Vec<Action>,
 }
 
@@ -236,6 +240,7 @@ impl Core {
             last_write: 0,
             now,
             calendar: now,
+            advanced: now,
             actions: Vec::new(),
         };
         for (name, kept) in rows.assignments {
@@ -265,6 +270,9 @@ impl Core {
         // Thousands of them come, and nothing follows from one.
         use protocol::{Ack, ToController};
         let is_beat = matches!(event, Event::Said { message: ToController::Heartbeat(_) | ToController::Ack(Ack::List(_)), .. });
+        // Of these there is one for each node when a fleet comes back, or takes a wave: what follows looks at all nodes.
+        let is_common = matches!(event, Event::Connected { .. } | Event::Gone { .. } | Event::Said { .. });
+        let is_noted = matches!(&event, Event::Written { id, .. } if matches!(self.writes.get(id), Some(Pending::Observed)));
         match event {
             Event::Agent(agent) => self.take_agent(agent),
             Event::Connected { id, agent, session, hello } => self.connected(id, agent, session, &hello),
@@ -295,10 +303,20 @@ impl Core {
         }
         if !is_beat {
             self.go_on_probing();
-            self.advance();
+            // What is left for now the next tick does.
+            if !is_noted && !(is_common && self.has_just_advanced()) {
+                self.advanced = self.now;
+                self.advance();
+            }
             self.probe();
         }
         std::mem::take(&mut self.actions)
+    }
+
+    /// A look at all nodes takes some microseconds for each: of many events at once, not every one is worth it.
+    fn has_just_advanced(&self) -> bool {
+        let most = self.nodes.len() as u64 / NODES_A_MILLISECOND;
+        self.now.since(self.advanced) < Duration::from_millis(most)
     }
 
     /// Nodes that are connected.

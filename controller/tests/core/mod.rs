@@ -431,6 +431,21 @@ fn a_wave_waits_for_who_is_away_by_no_calendar() {
     }
 }
 
+/// What is to be done for each of many nodes that come back at once is not done by looking at all of them for each.
+#[test]
+fn a_large_fleet_that_comes_back_gets_what_it_lacks_with_the_next_tick() {
+    const NODES: usize = 250;
+    let mut world = World::new(1, NODES);
+    world.is_rough = false;
+    world.step(Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(NODES, "first"), narrowed: BTreeSet::new(), is_rolled_out: true });
+    (0..NODES).for_each(|at| world.connect(&name(at)));
+    let assigned = |world: &World| world.writes.iter().filter(|(_, parts)| is_wanted(parts)).count();
+    assert_eq!(assigned(&world), 0);
+    world.now = world.now.after(Duration::from_secs(1));
+    world.step(Event::Tick);
+    assert_eq!(assigned(&world), 1, "all of them in one transaction");
+}
+
 #[test]
 fn who_is_revoked_is_told_and_let_go() {
     let mut world = World::new(1, 2);
