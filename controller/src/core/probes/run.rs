@@ -36,6 +36,8 @@ pub struct Run {
     waiting: Vec<(usize, SessionId, Vec<Probe>)>,
     phase: Phase,
     deadline: Time,
+    /// Something was said, or begun, since the last turn.
+    is_heard: bool,
     pub reports: Reports,
 }
 
@@ -73,6 +75,7 @@ impl Run {
             waiting: Vec::new(),
             phase: Phase::Preparing,
             deadline: now.after(PATIENCE),
+            is_heard: true,
             reports: Reports::default(),
             cases,
         };
@@ -108,6 +111,7 @@ impl Run {
     /// Lines of an agent. What is of no order that its session has, is nothing.
     pub fn heard(&mut self, session: SessionId, id: u64, lines: &Bytes) {
         let Some(order) = self.orders.get_mut(&id).filter(|order| order.session == session && !order.is_over) else { return };
+        self.is_heard = true;
         let (machine, role) = (order.machine, order.role);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             order.lines = order.lines.saturating_sub(1);
@@ -156,6 +160,7 @@ impl Run {
 
     fn failed(&mut self, id: u64, why: &str) {
         let Some(order) = self.orders.get_mut(&id) else { return };
+        self.is_heard = true;
         order.is_over = true;
         match order.role {
             Role::Source => {
@@ -171,6 +176,10 @@ impl Run {
     /// What follows now; `None` when all have been heard.
     pub fn turn(&mut self, last: &mut u64, now: Time) -> Option<Messages> {
         let is_late = now.since(self.deadline) > Duration::ZERO;
+        // A core has other things to do than to look at all orders at each event.
+        if !std::mem::take(&mut self.is_heard) && !is_late {
+            return Some(Vec::new());
+        }
         match self.phase {
             Phase::Preparing => {
                 let is_ready = |order: &Order| order.is_ready || order.is_over;
@@ -178,7 +187,7 @@ impl Run {
                     return Some(Vec::new());
                 }
                 self.give_up(|order| !is_ready(order));
-                self.phase = Phase::Sending;
+                (self.phase, self.is_heard) = (Phase::Sending, true);
                 self.deadline = now.after(TRIES + PATIENCE);
                 let waiting = std::mem::take(&mut self.waiting);
                 let messages = waiting.into_iter().map(|(machine, session, probes)| self.order(machine, session, Role::Source, probes, last));
@@ -190,7 +199,7 @@ impl Run {
                     return Some(Vec::new());
                 }
                 self.give_up(|order| !is_over(order));
-                self.phase = Phase::Ending;
+                (self.phase, self.is_heard) = (Phase::Ending, true);
                 self.deadline = now.after(PATIENCE);
                 Some(self.ends())
             }
