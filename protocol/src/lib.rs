@@ -7,6 +7,7 @@
 //! Ends are durations, never clock times: the two clocks need not agree.
 
 mod assignment;
+mod codec;
 mod enrolment;
 mod event;
 mod field;

@@ -34,6 +34,7 @@ fn generate() -> Result<String> {
     fs::create_dir_all(&out)?;
     let made = tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::codec::Codec")
         .bytes(".ringwall.v1")
         .out_dir(&out)
         .compile_fds(descriptors)
