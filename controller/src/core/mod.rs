@@ -66,7 +66,7 @@ const LATE: u64 = 30;
 /// Nodes for each millisecond between two looks at all of them: of 5,000, ten looks a second; of fewer than 50, one an event.
 const NODES_A_MILLISECOND: u64 = 50;
 /// Between two events no more time passes than this, whatever the calendar says.
-const GAP_MAX: Duration = Duration::from_secs(120);
+const GAP_MAX: Duration = Duration::from_secs(15);
 
 /// A node's newest assignment as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,8 +196,8 @@ pub struct Core {
     window: u32,
     /// What a node was given outside of a rollout, and when.
     tried: BTreeMap<NodeName, (Time, Digest)>,
-    /// The wave that was given out last, and when.
-    wave_began: Option<(usize, Time)>,
+    /// When the wave that runs was given out, or this controller was started, if that was later.
+    wave_began: Time,
     /// Of revisions that were declared to this controller.
     manners: BTreeMap<RevisionNumber, Manner>,
     tally: Tally,
@@ -208,6 +208,7 @@ pub struct Core {
     last_write: u64,
     /// The core's own time, for what it waits for: it begins with the calendar, and no jump of that is in it.
     now: Time,
+    started: Time,
     /// As rows and people have it.
     calendar: Time,
     /// When all nodes were last looked at.
@@ -231,7 +232,7 @@ impl Core {
             attempts: BTreeMap::new(),
             window: WINDOW,
             tried: BTreeMap::new(),
-            wave_began: None,
+            wave_began: now,
             manners: BTreeMap::new(),
             tally: Tally::default(),
             writes: BTreeMap::new(),
@@ -239,6 +240,7 @@ impl Core {
             is_stalled: false,
             last_write: 0,
             now,
+            started: now,
             calendar: now,
             advanced: now,
             actions: Vec::new(),
@@ -385,7 +387,10 @@ impl Core {
                 let node = self.agents.get(&agent).map(|agent| agent.node.clone());
                 self.observe(Observed::Event(NewEvent { kind: "report_refused".into(), node, body: json!({ "why": why }) }));
             }
-            (Pending::Step(rollout), Ok(_)) => self.rollout = Some(*rollout),
+            (Pending::Step(rollout), Ok(_)) => {
+                self.wave_began = self.now;
+                self.rollout = Some(*rollout);
+            }
             (Pending::Assign(given), Ok(written)) => self.assigned(given, &written),
             // Nothing was sent; the next tick tries again.
             (Pending::Step(_) | Pending::Assign(_), Err(_)) => self.is_stalled = true,

@@ -85,7 +85,12 @@ impl Core {
         if hello.confirmed != places(known.confirmed.as_ref()) && hello.confirmed != places(known.newest.as_ref())
             && let Some(known) = self.nodes.get_mut(&node)
         {
-            known.confirmed = None;
+            // It had that before, at least.
+            known.former = known.confirmed.take().or(known.former.take());
+            // On a machine that was made anew it is confirmed once more.
+            if let Some(newest) = known.newest.as_mut().filter(|newest| newest.state == State::Confirmed) {
+                newest.state = State::Sent;
+            }
         }
         // The agent is ahead of everything that this fleet ever gave: its state, or ours, is not what it was.
         let newest = self.nodes[&node].newest.as_ref().map(|newest| self.place(newest.number));

@@ -212,14 +212,14 @@ impl Core {
                     ended.push((name.clone(), newest.number, Err(why.clone())));
                 }
                 // It may still come back within its window; what it does later counts for itself.
-                Progress::Sent | Progress::Trial => open |= is_there || !self.is_late(wave),
+                Progress::Sent | Progress::Trial => open |= is_there || !self.is_late(),
             }
         }
         if !to_give.is_empty() {
             if !self.is_probed_before(wave) {
                 return;
             }
-            self.wave_began = Some((wave, self.now));
+            self.wave_began = self.now;
             return self.assign(to_give);
         }
         if open && failed.is_none() {
@@ -249,12 +249,8 @@ impl Core {
     }
 
     /// Those that are not there had the time of a trial to come.
-    fn is_late(&self, wave: usize) -> bool {
-        match self.wave_began {
-            Some((began, at)) if began == wave => self.now.since(at).as_secs() > u64::from(self.window) + LATE,
-            // Begun before this controller was started.
-            _ => true,
-        }
+    fn is_late(&self) -> bool {
+        self.now.since(self.wave_began).as_secs() > u64::from(self.window) + LATE
     }
 
     /// Gives each node of the rollout that took the new revision what it had before; more than once, if it must be.
@@ -267,11 +263,12 @@ impl Core {
             let is_there = node.session.is_some();
             let has_failed = matches!(newest.state, Progress::Refused(_) | Progress::Fell(_));
             // Word of its confirmation may have been lost.
-            let has_new = self.attempts.contains_key(name) || node.confirmed.as_ref().is_some_and(|confirmed| confirmed.revision == rollout.revision);
+            let has_new = self.attempts.contains_key(name) || node.confirmed.as_ref().is_none_or(|confirmed| confirmed.revision == rollout.revision);
             let is_pending = matches!(newest.state, Progress::Sent | Progress::Trial);
             let must_go = if newest.revision == rollout.revision { !has_failed } else { has_failed && has_new };
             if !must_go {
-                open |= is_pending && is_there;
+                // All come back when a controller was started.
+                open |= is_pending && (is_there || self.now.since(self.started).as_secs() <= LATE);
                 continue;
             }
             let confirmed = node.confirmed.as_ref().filter(|confirmed| confirmed.revision != rollout.revision);

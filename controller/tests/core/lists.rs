@@ -209,8 +209,10 @@ impl World {
             // Times grow by what a message waits: here none does while the clock moves.
             5 if self.random.once_in(3) => {
                 (0..self.nodes.len()).for_each(|at| self.drain(at));
-                self.now = self.now.after(Duration::from_secs(1 + self.random.below(70) as u64));
-                self.step(Event::Tick);
+                for _ in 0..=self.random.below(3) {
+                    self.now = self.now.after(Duration::from_secs(1 + self.random.below(15) as u64));
+                    self.step(Event::Tick);
+                }
             }
             // The controller began anew: what it had is told to it again, as another life.
             6 if self.random.once_in(12) => {

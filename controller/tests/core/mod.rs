@@ -403,6 +403,33 @@ fn the_first_wave_is_one_node_and_those_that_are_away_come_last() {
     assert!(Waves::default().of(&BTreeSet::new(), &connected).is_empty());
 }
 
+/// A controller that is started anew has no connections yet: that is no reason to call a wave over.
+#[test]
+fn a_wave_is_not_over_because_the_controller_was_killed() {
+    let mut world = World::new(1, 2);
+    world.is_rough = false;
+    world.connect(&name(0));
+    world.roll(1, "first");
+    world.store_one();
+    let rows = ringwall_controller::server::load(&world.store, world.now);
+    world.core = world.runtime.block_on(rows).expect("rows");
+    world.writes.clear();
+    world.nodes.values_mut().for_each(|node| node.session = None);
+    world.step(Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(2, "first"), narrowed: BTreeSet::new(), is_rolled_out: false });
+    for seconds in 0..100 {
+        let state = world.core.rollout().map(|rollout| rollout.state.clone());
+        if seconds < 90 {
+            assert_eq!(state, Some(rollout::State::Running { wave: 0 }), "after {seconds} s");
+        }
+        world.now = world.now.after(Duration::from_secs(1));
+        world.step(Event::Tick);
+        while !world.writes.is_empty() {
+            world.store_one();
+        }
+    }
+    assert_ne!(world.core.rollout().map(|rollout| rollout.state.clone()), Some(rollout::State::Running { wave: 0 }), "nor does it wait for ever");
+}
+
 /// A calendar that is set back by a day, or on, changes nothing of what is waited for.
 #[test]
 fn a_wave_waits_for_who_is_away_by_no_calendar() {
