@@ -105,7 +105,7 @@ impl World {
     }
 
     /// All rows of now.
-    fn read<T>(&self, read: impl AsyncFnOnce(&mut <Memory as Store>::Snapshot) -> T) -> T {
+    pub fn read<T>(&self, read: impl AsyncFnOnce(&mut <Memory as Store>::Snapshot) -> T) -> T {
         at_once(async {
             let mut rows = self.controller.store.read().await.expect("a snapshot");
             read(&mut rows).await
@@ -164,6 +164,7 @@ impl World {
         let core = at_once(server::load(&self.controller.store, self.time())).expect("rows");
         self.controller.core = Some(core);
         let life = self.controller.life;
+        self.wave_began = self.now;
         self.later(1000, Job::Tick { life });
         self.next_turn();
     }
@@ -238,6 +239,9 @@ impl World {
                     Ok([Written::Rollout(number)]) => {
                         let rollout = self.read(async |rows| rows.rollout(*number).await.expect("a row"));
                         self.tally.count("rollouts");
+                        self.wave_began = self.now;
+                        let last = |name: &NodeName| self.newest(name).unwrap_or_default();
+                        self.before = self.nodes.iter().map(|node| (node.name.clone(), last(&node.name))).collect();
                         self.core(Event::Began { rollout: rollout.expect("it was just kept"), window });
                     }
                     _ => self.controller.is_stale = true,
@@ -265,6 +269,17 @@ impl World {
                     State::RollingBack { .. } => self.tally.count("rolled back"),
                     State::Running { .. } => {}
                 }
+            }
+        }
+        for part in &parts {
+            if let Write::Change(Audited { change: Change::StepRollout { rollout, state: State::Stopped { rolled_back: true, .. }, .. }, .. }) = part {
+                self.check_back(*rollout);
+            }
+        }
+        for part in &parts {
+            if let Write::Change(Audited { change: Change::StepRollout { rollout, state, .. }, .. }) = part {
+                self.check_over(*rollout, state);
+                self.wave_began = self.now;
             }
         }
         let written = at_once(self.controller.store.write(parts)).map_err(|error| error.to_string())?;
@@ -364,10 +379,14 @@ impl World {
         if is_yes {
             self.nodes[node].permitted.insert((place.epoch, place.number));
             let name = &self.nodes[node].name;
-            let newest = self.assigned.range((name.clone(), 0, 0)..=(name.clone(), u64::MAX, u64::MAX)).next_back().map(|(key, _)| key.2);
-            assert_eq!(Some(place.number), newest, "{name} may confirm what is not its newest assignment");
+            assert_eq!(Some(place.number), self.newest(name), "{name} may confirm what is not its newest assignment");
         }
         if is_yes || self.lie == Some(Lie::AlwaysYes) { Answer::Yes } else { Answer::No }
+    }
+
+    /// The number of what a node was given last.
+    fn newest(&self, name: &NodeName) -> Option<u64> {
+        self.assigned.range((name.clone(), 0, 0)..=(name.clone(), u64::MAX, u64::MAX)).next_back().map(|(key, _)| key.2)
     }
 
     // Nodes.
@@ -405,10 +424,11 @@ impl World {
         self.agent_changed(node);
     }
 
-    pub fn revoke(&mut self, node: usize) {
-        let Some(row) = self.row(node) else { return };
+    /// Whether it is done.
+    pub fn revoke(&mut self, node: usize) -> bool {
+        let Some(row) = self.row(node) else { return false };
         if self.change(operator(), Change::Revoke { agent: row.id, reason: "a test".into() }).is_none() {
-            return;
+            return false;
         }
         self.tally.count("revoked");
         self.agent_changed(node);
@@ -416,6 +436,19 @@ impl World {
             let delay = self.random.below(120_000);
             self.later(delay, Job::Mend { mend: Mend::Enrol(node) });
         }
+        true
+    }
+
+    /// Another machine takes the node's place, with nothing on its disk.
+    pub fn reinstall(&mut self, node: usize) {
+        if self.nodes[node].is_gone || !self.revoke(node) {
+            return;
+        }
+        self.tally.count("reinstalled");
+        self.crash(node);
+        let now = self.now;
+        self.nodes[node].begin_anew(now);
+        self.later(5_000, Job::Mend { mend: Mend::Enrol(node) });
     }
 
     fn agent_changed(&mut self, node: usize) {

@@ -65,6 +65,8 @@ impl World {
                 self.tally.count("clocks");
                 let jumps = [DAY, -DAY, 60_000, -60_000, 3_600_000, -3_600_000];
                 self.controller.clock += jumps[usize::try_from(self.random.below(6)).expect("6")];
+                // So much of it may count.
+                self.wave_began = self.wave_began.saturating_sub(15_000);
             }
             83..87 => {
                 self.nodes[node].clock = if self.random.percent(50) { DAY } else { -DAY };
@@ -188,6 +190,10 @@ impl World {
             88..93 => {
                 let node = usize::try_from(self.random.below(self.nodes.len() as u64)).expect("few nodes");
                 self.revoke(node);
+            }
+            93..96 => {
+                let node = usize::try_from(self.random.below(self.nodes.len() as u64)).expect("few nodes");
+                self.reinstall(node);
             }
             _ => {}
         }

@@ -1,11 +1,13 @@
 //! What must hold of the whole fleet, at every moment and in the end.
 
+use ringwall_controller::assignment;
 use ringwall_controller::core::SessionId;
-use ringwall_controller::id::{Digest, RevisionNumber};
+use ringwall_controller::id::{AssignmentNumber, Digest, NodeName, RevisionNumber, RolloutNumber};
 use ringwall_controller::rollout::State;
+use ringwall_controller::store::Read;
 use ringwall_protocol::ToAgent;
 
-use super::world::World;
+use super::world::{Job, Mend, World};
 
 impl World {
     /// After each step of a node's agent, and each change of its machine.
@@ -49,10 +51,59 @@ impl World {
         }
     }
 
+    /// A wave is over when each of its nodes said what became of it, or had the time of the shortest trial and some more.
+    pub fn check_over(&self, rollout: RolloutNumber, next: &State) {
+        let (State::Running { .. } | State::Done) = next else { return };
+        let rollout = self.rollouts().into_iter().find(|row| row.number == rollout).expect("it is kept");
+        let State::Running { wave } = rollout.state else { return };
+        if *next == rollout.state || self.now - self.wave_began >= 35_000 {
+            return;
+        }
+        // Who was put out is not waited for.
+        let is_in = |name: &&NodeName| self.nodes.iter().position(|own| own.name == **name).is_some_and(|at| self.row(at).is_some());
+        for name in rollout.waves[wave].iter().filter(is_in) {
+            let newest = self.controller.core.as_ref().and_then(|core| core.node(name)?.0).map(|newest| (newest.number, newest.revision, newest.state.clone()));
+            let is_open = newest.as_ref().is_some_and(|newest| {
+                newest.1 == rollout.revision && matches!(newest.2, assignment::State::Sent | assignment::State::Trial)
+            });
+            assert!(!is_open, "wave {wave} is called over, and nobody knows of {name}: {newest:?} {next:?} {rollout:?}");
+        }
+    }
+
+    /// A rollout that went back left its nodes with what they had before it.
+    pub fn check_back(&self, rollout: RolloutNumber) {
+        let rollout = self.rollouts().into_iter().find(|row| row.number == rollout).expect("it is kept");
+        // One that is rolled out anew is wanted again after it.
+        if self.read_rollouts_of(rollout.revision) > 1 {
+            return;
+        }
+        for name in rollout.waves.iter().flatten() {
+            let own = self.nodes.iter().find(|own| own.name == *name).expect("a node of the fleet");
+            let Some(before) = self.before.get(name) else { continue };
+            // Of who is away or was put out, nothing is claimed.
+            let core = self.controller.core.as_ref().and_then(|core| core.node(name));
+            if !core.is_some_and(|(_, is_connected)| is_connected) {
+                continue;
+            }
+            let Some(had) = own.enforced.range(..(1, before + 1, Digest([0; 32]))).next_back() else { continue };
+            // And of what nobody was told yet.
+            let is_known = self.is_known_confirmed(name, had.1);
+            let has = own.enforced.iter().next_back().filter(|_| is_known).unwrap_or(had);
+            assert_eq!(has.2, had.2, "{name} did not go back to what it had: {has:?}, and before {had:?}");
+        }
+    }
+
+    fn is_known_confirmed(&self, name: &NodeName, number: u64) -> bool {
+        let row = self.read(async |rows| rows.assignment(name, AssignmentNumber(number)).await.expect("a row"));
+        row.is_some_and(|row| row.state == assignment::State::Confirmed)
+    }
+
     /// Every node that is there enforces the last revision, and nothing is on its way.
     pub fn is_well(&self) -> bool {
         let (Some(core), Some(last)) = (&self.controller.core, self.last()) else { return false };
-        if core.rollout().is_some() {
+        // Who comes in late changes what the others are to have.
+        let is_joining = self.jobs.values().any(|job| matches!(job, Job::Mend { mend: Mend::Enrol(_) }));
+        if core.rollout().is_some() || is_joining {
             return false;
         }
         let wanted = self.compile(last);

@@ -21,7 +21,7 @@ mod world;
 use world::{Lie, Tally, World};
 
 /// In the ordinary test run: some seconds.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 80;
 
 fn variable(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))
@@ -30,7 +30,7 @@ fn variable(name: &str) -> Option<u64> {
 /// Most fleets are small, and one in a hundred has hundreds of nodes.
 fn size(seed: u64) -> usize {
     let size = match seed % 100 {
-        99 => 100 + seed / 100 % 3 * 100,
+        79 => 100 + seed / 100 % 3 * 100,
         _ => 2 + seed % 19,
     };
     usize::try_from(size).expect("a small number")
@@ -54,7 +54,7 @@ fn no_history_of_a_fleet_breaks_what_must_always_hold() {
     // A check that is never reached checks nothing.
     let all = [
         "broken", "clocks", "confirmed", "connected", "controller crashes", "crashes", "done", "enrolled", "fell", "full", "gone",
-        "healed", "not kept", "partitions", "paused", "reboots", "refused", "renewed", "revoked", "rolled back", "rollouts", "silent",
+        "healed", "not kept", "partitions", "paused", "reboots", "refused", "reinstalled", "renewed", "revoked", "rolled back", "rollouts", "silent",
         "sleeps", "stopped",
     ];
     for what in all {

@@ -86,6 +86,14 @@ impl Node {
         }
     }
 
+    /// A new machine, of which the agent does not run yet.
+    pub fn begin_anew(&mut self, now: Millis) {
+        (self.kernel, self.disk, self.checks) = (KernelModel::default(), DiskModel::default(), Checks::default());
+        (self.booted, self.seen, self.woke) = (now, now, 0);
+        self.loaded.clear();
+        self.enforced.clear();
+    }
+
     /// Its own clock.
     pub fn time(&self, now: Millis) -> Millis {
         now - self.booted

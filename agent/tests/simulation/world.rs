@@ -113,6 +113,10 @@ pub struct World {
     pub policies: BTreeMap<RevisionNumber, Policy>,
     /// What the store kept: for each node and place the ruleset.
     pub assigned: BTreeMap<(NodeName, u64, u64), Digest>,
+    /// Each node's last number before the rollout that goes on.
+    pub before: BTreeMap<NodeName, u64>,
+    /// Or when the controller was started, if that was later.
+    pub wave_began: Millis,
     /// Whether a node gets to the controller with it.
     pub reaches: BTreeMap<Digest, bool>,
     pub has_faults: bool,
@@ -137,6 +141,8 @@ impl World {
             controller: Controller::new(),
             policies: BTreeMap::new(),
             assigned: BTreeMap::new(),
+            before: BTreeMap::new(),
+            wave_began: 0,
             reaches: BTreeMap::new(),
             has_faults: true,
             lie,
@@ -164,7 +170,7 @@ impl World {
         let peace = self.now;
         self.make_peace();
         // Trials and their waves, agents that wait before they heal or connect, rollouts that go back first.
-        let latest = peace + 5_400_000;
+        let latest = peace + 1_200_000;
         while !self.is_well() {
             self.pass_seconds(5);
             assert!(self.now < latest, "the fleet does not become well: {}", self.describe());
