@@ -36,12 +36,15 @@ const NAMED_MAX: usize = 100;
 /// Seconds between two looks for what has ended.
 const SWEEP: u64 = 60;
 
+/// A prefix in a list, and how long it stays there; `None` is until it is taken out.
+pub type Listed = (IpNet, Option<Duration>);
+
 /// What is to change in a list. What is in both is added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListChange {
     pub list: ListName,
-    /// Each for so long; `None` is until it is taken out. What is there already gets its new time.
-    pub added: Vec<(IpNet, Option<Duration>)>,
+    /// What is there already gets its new time.
+    pub added: Vec<Listed>,
     pub removed: Vec<IpNet>,
 }
 
@@ -307,7 +310,7 @@ impl Core {
     }
 
     /// What is in a list, and for how long.
-    pub fn list(&self, name: &ListName) -> Option<(ListRevision, Vec<(IpNet, Option<Duration>)>)> {
+    pub fn list(&self, name: &ListName) -> Option<(ListRevision, Vec<Listed>)> {
         self.lists.all.get(name).map(|list| (list.place(), list.entries(self.now).collect()))
     }
 

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use ringwall_protocol as protocol;
 use serde_json::json;
 
-pub use lists::{Accepted, Coverage, LISTS_MAX, ListChange, NotListed, Unlisted};
+pub use lists::{Accepted, Coverage, LISTS_MAX, ListChange, Listed, NotListed, Unlisted};
 pub use probes::{Known, Path, target};
 pub use tally::Tally;
 pub use waves::Waves;
@@ -306,7 +306,8 @@ impl Core {
         if !is_beat {
             self.go_on_probing();
             // What is left for now the next tick does.
-            if !is_noted && !(is_common && self.has_just_advanced()) {
+            let is_left = is_noted || is_common && self.has_just_advanced();
+            if !is_left {
                 self.advanced = self.now;
                 self.advance();
             }

@@ -35,6 +35,8 @@ struct Has {
     entries: BTreeMap<IpNet, Option<Time>>,
 }
 
+type Coming = (Has, u32, Vec<(u64, Change)>);
+
 /// An agent as the protocol wants it to be.
 #[derive(Default)]
 struct Node {
@@ -43,7 +45,7 @@ struct Node {
     parts: VecDeque<bytes::Bytes>,
     lists: BTreeMap<String, Has>,
     /// Being received: what came, the next part, and deltas that came meanwhile.
-    coming: BTreeMap<String, (Has, u32, Vec<(u64, Change)>)>,
+    coming: BTreeMap<String, Coming>,
 }
 
 struct World {
