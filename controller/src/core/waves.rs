@@ -84,6 +84,7 @@ impl Core {
         self.given.clear();
         self.attempts.clear();
         self.is_resumed = false;
+        self.wave_began = self.now;
         self.forget_wave();
         self.rollout = Some(rollout);
     }

@@ -430,6 +430,33 @@ fn a_wave_is_not_over_because_the_controller_was_killed() {
     assert_ne!(world.core.rollout().map(|rollout| rollout.state.clone()), Some(rollout::State::Running { wave: 0 }), "nor does it wait for ever");
 }
 
+/// A node may have been given the revision before the rollout began: its time runs from then on all the same.
+#[test]
+fn a_wave_is_not_over_because_its_node_had_its_assignment_before() {
+    let mut world = World::new(1, 1);
+    world.settle();
+    world.roll(1, "first");
+    world.settle();
+    let wanted = Event::Wanted { revision: RevisionNumber(1), rulesets: rulesets(1, "changed"), narrowed: BTreeSet::new(), is_rolled_out: true };
+    world.step(wanted);
+    world.store_one();
+    for _ in 0..600 {
+        world.now = world.now.after(Duration::from_secs(1));
+        // Nobody but the store and the clock does anything.
+        world.nodes.keys().cloned().collect::<Vec<_>>().iter().for_each(|node| world.say(node, ToController::Heartbeat(1)));
+    }
+    world.roll(1, "changed");
+    world.nodes.keys().cloned().collect::<Vec<_>>().iter().for_each(|node| world.disconnect(node));
+    for seconds in 0..90 {
+        assert_eq!(world.core.rollout().map(|rollout| rollout.state.clone()), Some(rollout::State::Running { wave: 0 }), "after {seconds} s");
+        world.now = world.now.after(Duration::from_secs(1));
+        world.step(Event::Tick);
+        while !world.writes.is_empty() {
+            world.store_one();
+        }
+    }
+}
+
 /// A calendar that is set back by a day, or on, changes nothing of what is waited for.
 #[test]
 fn a_wave_waits_for_who_is_away_by_no_calendar() {
