@@ -47,7 +47,7 @@ pub enum ControlError {
     Policy(#[from] rulesets::Error),
     #[error("there is no revision {0}")]
     NoRevision(RevisionNumber),
-    #[error("all nodes have this revision already")]
+    #[error("all nodes have this revision already, or get it as soon as they can take it")]
     Nothing,
     /// Node, ports that the internet reaches there now, and with the revision; what can't be counted in time is `None`.
     #[error("with revision {revision} the internet would reach more: {}", exposed(.nodes))]
@@ -440,6 +440,10 @@ impl<S: Store> Control<S> {
     }
 
     async fn begin(&self, who: Actor, revision: RevisionNumber, waves: Waves) -> Result<Rollout, ControlError> {
+        // Whoever lacks it gets it anyway; a rollout that went back would take the others to the revision before it.
+        if self.rolled_out().await? == Some(revision) {
+            return Err(ControlError::Nothing);
+        }
         let (rulesets, window) = (self.compile_and_declare(revision).await?, waves.window);
         self.told(Told::Event(Event::Wanted { revision, rulesets, narrowed: BTreeSet::new(), is_rolled_out: false })).await?;
         let (revision, waves) = self.look(move |core| core.waves(&waves)).await?.ok_or(ControlError::NoRevision(revision))?;

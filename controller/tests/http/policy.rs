@@ -126,6 +126,8 @@ fn r000_20_what_the_internet_would_reach_more_is_confirmed_by_word() {
         let waves = vec![["edge-1".parse().expect("a name")].into()];
         apply(&fixture.store, Change::StartRollout { revision: RevisionNumber(1), waves }).await;
         apply(&fixture.store, Change::StepRollout { rollout: RolloutNumber(1), state: State::Done, results: Vec::new() }).await;
+        // What is rolled out reaches who comes later by itself.
+        assert_eq!(start(&json!(1), false).await.1["code"], "nothing");
         for (services, ports) in [("https, ssh", "edge-1: 1 -> 2 ports"), ("any", "edge-1: 1 -> ")] {
             let number = commit(&fixture, &policy(services)).await["number"].clone();
             let (status, problem) = start(&number, false).await;
