@@ -67,8 +67,8 @@ pub fn watch(mut monitor: Monitor, events: &Sender<Event>) {
             Err(_) => return,
         };
         let process = process.map(|(name, id)| Process { name, id });
-        // Elements that we set ourselves are no rules.
-        if process.as_ref().is_some_and(|process| process.id == std::process::id()) {
+        // Elements that we set ourselves are no rules. The kernel names the thread.
+        if process.as_ref().is_some_and(|process| std::path::Path::new("/proc/self/task").join(process.id.to_string()).exists()) {
             continue;
         }
         // One that waits already is as good as two.

@@ -229,7 +229,7 @@ impl Client {
             Code::NoScope => failure.help("each scope is asked for by itself: `read` to see, `write` for the policy, `admin` for nodes and keys"),
             Code::Exposes => failure.help("where that is meant, `ringwall rollout start --accept-exposure`; `ringwall exposure` and `ringwall plan` say by which rules"),
             Code::RolloutActive => failure.help("`ringwall rollout status` shows it; `ringwall rollout rollback` ends it"),
-            Code::Policy => failure.help("no node was changed; mend it, and commit it anew with `ringwall revision commit`"),
+            Code::Policy => failure.help("nothing was changed; mend what you asked for, or the policy (`ringwall revision commit`)"),
             Code::Busy => failure.help("ask again in a moment"),
             _ => failure,
         }

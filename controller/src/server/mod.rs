@@ -71,7 +71,7 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
                     drop(turn);
                     connected(stream, peer).await;
                 }
-                Ok(Err(error)) => tracing::info!(%peer, %error, "no TLS"),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
                 Err(_) => tracing::info!(%peer, "TLS took too long"),
             }
         });

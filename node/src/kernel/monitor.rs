@@ -23,7 +23,8 @@ const BUFFER: usize = 8 << 20;
 /// A commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The process's name and id (`comm` and the thread group's id); `None` when messages were lost.
+    /// The `comm` and the id of the thread that made it, as the machine's first pid namespace has it; `None` when
+    /// messages were lost.
     pub process: Option<(String, u32)>,
 }
 
