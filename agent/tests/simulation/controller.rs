@@ -213,6 +213,14 @@ impl World {
                 Action::Close { id } => self.close(id),
                 Action::Write { id, parts } => {
                     self.check_written(&parts);
+                    // When it is decided: it may be kept much later.
+                    for part in &parts {
+                        let Write::Change(Audited { change: Change::StepRollout { rollout, state, .. }, .. }) = part else { continue };
+                        self.check_over(*rollout, state);
+                        if matches!(state, State::Stopped { rolled_back: true, .. }) {
+                            self.check_back(*rollout);
+                        }
+                    }
                     let most = if self.has_faults && self.random.percent(3) { 10_000 } else { 20 };
                     let (delay, life) = (1 + self.random.below(most), self.controller.life);
                     self.later(delay, Job::Keep { life, parts, then: Then::Core(id) });
@@ -271,16 +279,8 @@ impl World {
                 }
             }
         }
-        for part in &parts {
-            if let Write::Change(Audited { change: Change::StepRollout { rollout, state: State::Stopped { rolled_back: true, .. }, .. }, .. }) = part {
-                self.check_back(*rollout);
-            }
-        }
-        for part in &parts {
-            if let Write::Change(Audited { change: Change::StepRollout { rollout, state, .. }, .. }) = part {
-                self.check_over(*rollout, state);
-                self.wave_began = self.now;
-            }
+        if parts.iter().any(|part| matches!(part, Write::Change(Audited { change: Change::StepRollout { .. }, .. }))) {
+            self.wave_began = self.now;
         }
         let written = at_once(self.controller.store.write(parts)).map_err(|error| error.to_string())?;
         for part in &written {
